@@ -1,0 +1,8 @@
+//! likeness indexes folders of photos, finds similar ones, and exports their embeddings.
+#![deny(missing_docs)]
+
+pub mod embedding;
+pub mod error;
+pub mod network;
+pub mod progress;
+pub mod record;

@@ -1,0 +1,222 @@
+//! The nouns every room shares: ids, hashes, files, hits.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// An image's number: the catalog's row id, never reused. The index uses the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub i64);
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// BLAKE3 of a whole file: two files with the same hash are the same image.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentHash([u8; 32]);
+
+/// What decides whether two embeddings may be compared: BLAKE3 over the network's bytes after
+/// surgery, its preprocessing, output name and width. Vectors of different fingerprints never meet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelFingerprint([u8; 32]);
+
+/// Gives a 32-byte hash its constructor, its bytes and its lower-case hexadecimal form.
+macro_rules! hash_newtype {
+    ($name:ident) => {
+        impl $name {
+            /// Takes the 32 bytes of the hash as they are.
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 32 bytes of the hash.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// Reads 64 hexadecimal digits; `None` for anything else.
+            pub fn from_hex(hex: &str) -> Option<Self> {
+                Some(Self(*blake3::Hash::from_hex(hex).ok()?.as_bytes()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// Writes 64 lower-case hexadecimal digits; a precision cuts them short (`{:.8}`).
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let hex = blake3::Hash::from_bytes(self.0).to_hex();
+                f.pad(&hex)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self:.8}…)", stringify!($name))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let hex = String::deserialize(deserializer)?;
+                Self::from_hex(&hex)
+                    .ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
+            }
+        }
+    };
+}
+
+hash_newtype!(ContentHash);
+hash_newtype!(ModelFingerprint);
+
+/// A path below a root, as the raw bytes the file system gave: names that are not UTF-8 survive.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathBytes(Vec<u8>);
+
+impl PathBytes {
+    /// Takes bytes that [`PathBytes::as_bytes`] once gave.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of `path`: exact on Unix; elsewhere UTF-8, with what is not Unicode replaced.
+    pub fn from_path(path: &Path) -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            Self(path.as_os_str().as_bytes().to_vec())
+        }
+        #[cfg(not(unix))]
+        {
+            Self(path.to_string_lossy().into_owned().into_bytes())
+        }
+    }
+
+    /// The bytes, as stored in the catalog.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The path these bytes name.
+    pub fn to_path(&self) -> PathBuf {
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            PathBuf::from(std::ffi::OsStr::from_bytes(&self.0))
+        }
+        #[cfg(not(unix))]
+        {
+            PathBuf::from(String::from_utf8_lossy(&self.0).into_owned())
+        }
+    }
+}
+
+/// A regular file found below a root: where it is and how it looked when it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The absolute folder it was found under.
+    pub root: PathBuf,
+    /// Its path below the root.
+    pub relative: PathBytes,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its modification time in nanoseconds since 1970, negative before.
+    pub mtime_ns: i64,
+}
+
+impl SourceFile {
+    /// The absolute path.
+    pub fn path(&self) -> PathBuf {
+        self.root.join(self.relative.to_path())
+    }
+}
+
+/// What is known of an image besides its pixels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PhotoFacts {
+    /// Width in pixels, upright (after the EXIF orientation).
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// The format the content has, whatever the name says: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    pub format: &'static str,
+}
+
+/// A file that was found but could not be indexed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// Why, for a person to read: lower case, no full stop.
+    pub reason: String,
+}
+
+/// One answer of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Hit {
+    /// The image.
+    pub id: ImageId,
+    /// The cosine of query and image, in [-1, 1].
+    pub score: f32,
+}
+
+impl Hit {
+    /// Best first; equal scores by ascending id. A total order, as a score is never NaN.
+    pub fn best_first(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+        b.score.total_cmp(&a.score).then(a.id.cmp(&b.id))
+    }
+}
+
+/// One row of an export: an image, its best-known path and its raw features.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportRow {
+    /// The image.
+    pub id: ImageId,
+    /// The absolute path of its first file.
+    pub path: PathBuf,
+    /// The hash of its content.
+    pub content_hash: ContentHash,
+    /// Width in pixels, upright.
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// The raw pooled features.
+    pub features: crate::embedding::Features,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_survives_its_hexadecimal_form() {
+        let hash = ContentHash::from_bytes(*blake3::hash(b"photo").as_bytes());
+        assert_eq!(ContentHash::from_hex(&hash.to_string()), Some(hash));
+        assert_eq!(format!("{hash:.8}").len(), 8);
+        assert_eq!(ContentHash::from_hex("12"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_unicode_survives() {
+        let bytes = PathBytes::from_bytes(b"caf\xe9/1.jpg".to_vec());
+        assert_eq!(PathBytes::from_path(&bytes.to_path()), bytes);
+    }
+
+    #[test]
+    fn hits_are_ordered_best_first_and_ties_by_id() {
+        let hit = |id, score| Hit { id: ImageId(id), score };
+        let mut hits = vec![hit(3, 0.5), hit(2, 0.9), hit(1, 0.5)];
+        hits.sort_by(Hit::best_first);
+        assert_eq!(hits, [hit(2, 0.9), hit(1, 0.5), hit(3, 0.5)]);
+    }
+}

@@ -2,14 +2,21 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
-/// Something worth telling while work goes on. Plain data: how it looks is the caller's business.
-#[derive(Debug, Clone, PartialEq)]
+/// Something worth telling while work goes on. Plain data: how it looks is the caller's business; as
+/// JSON each is an object whose `event` names the kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
     /// One line a person should read, whatever the progress display: lower case, no full stop.
-    Note(String),
+    Note {
+        /// The line.
+        text: String,
+    },
     /// Bytes of a download or copy. `done == total` ends it.
     Transfer {
         /// What is transferred, as a person would name it.
@@ -65,7 +72,7 @@ impl<'a> Watch<'a> {
 
     /// Sends [`Event::Note`].
     pub fn note(&self, text: impl Into<String>) {
-        self.tell(Event::Note(text.into()));
+        self.tell(Event::Note { text: text.into() });
     }
 
     /// Whether the caller wants the work to end.

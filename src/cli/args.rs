@@ -1,0 +1,92 @@
+//! What stands before the command, and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::command;
+
+/// Index photo folders, find similar images, export embeddings.
+///
+/// Photos are only ever read. What likeness knows of them lies in its library folder.
+#[derive(Debug, Parser)]
+#[command(name = "likeness", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed; the reason is on stderr
+  2    the command line was not understood
+  3    finished, but some files were skipped (their reasons: likeness status --skipped)
+  130  interrupted; finished work is kept
+
+Data goes to stdout, everything said to a person goes to stderr.";
+
+/// Options every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The library folder: catalog, index [default: $XDG_DATA_HOME/likeness]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "LIKENESS_LIBRARY",
+        hide_env_values = true
+    )]
+    pub(crate) library: Option<PathBuf>,
+
+    /// The ONNX Runtime library to use, or the folder that holds it
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "ORT_DYLIB_PATH",
+        hide_env_values = true
+    )]
+    pub(crate) onnxruntime: Option<PathBuf>,
+
+    /// A folder or http(s) address with model files and a models.toml, asked before the internet
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR|URL",
+        env = "LIKENESS_MIRROR",
+        hide_env_values = true
+    )]
+    pub(crate) mirror: Option<String>,
+
+    /// Never use the network
+    #[arg(
+        long, global = true, env = "LIKENESS_OFFLINE", hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub(crate) offline: bool,
+
+    /// How progress is shown on stderr; `json` writes one object a line
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A bar when stderr is a terminal, else only what a person must know
+    Auto,
+    /// One JSON object a line, for programs
+    Json,
+    /// Nothing but errors
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Generate(command::generate::Args),
+}

@@ -1,0 +1,81 @@
+//! What every command needs: the folders, the switches, an ear for progress, and Ctrl-C.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use etcetera::BaseStrategy;
+use likeness::progress::Watch;
+
+use super::args::Global;
+use super::progress::Progress;
+use super::render::Stdout;
+
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+
+/// What every command needs.
+pub(crate) struct Context {
+    /// The user's data folder, `$XDG_DATA_HOME/likeness`: models, ONNX Runtime, the default library.
+    pub(crate) data: PathBuf,
+    /// The library folder.
+    pub(crate) library: PathBuf,
+    /// The ONNX Runtime the user named.
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// The model mirror the user named.
+    pub(crate) mirror: Option<String>,
+    /// Whether the network must not be used.
+    pub(crate) offline: bool,
+    progress: Progress,
+    on_event: Box<dyn Fn(likeness::progress::Event) + Sync + Send>,
+}
+
+impl Context {
+    /// Finds the folders and takes over Ctrl-C: once stops after the running batch, twice at once.
+    pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
+        let data = etcetera::choose_base_strategy()
+            .context("cannot find the home folder; set HOME or XDG_DATA_HOME")?
+            .data_dir()
+            .join("likeness");
+        ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
+        let progress = Progress::new(global.progress);
+        let ear = progress.clone();
+        Ok(Self {
+            // An empty variable means unset, as the XDG specification has it for its own.
+            library: not_empty(&global.library).unwrap_or_else(|| data.clone()),
+            data,
+            onnxruntime: not_empty(&global.onnxruntime),
+            mirror: global.mirror.clone().filter(|m| !m.is_empty()),
+            offline: global.offline,
+            progress,
+            on_event: Box::new(move |event| ear.show(event)),
+        })
+    }
+
+    /// The ear and the brake for work in the library.
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        Watch::new(&*self.on_event, &CANCELLED)
+    }
+
+    /// A buffered writer to stdout; any progress bar is taken away first.
+    pub(crate) fn stdout(&self) -> Stdout {
+        self.progress.clear();
+        Stdout::new()
+    }
+}
+
+fn not_empty(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|p| !p.as_os_str().is_empty())
+}
+
+fn on_signal() {
+    if CANCELLED.swap(true, Ordering::Relaxed) {
+        // The second Ctrl-C means it. Unfinished batches are rolled back by SQLite's journal.
+        #[expect(clippy::exit, reason = "the user asked twice")]
+        std::process::exit(130);
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "\nstopping after the running batch; press Ctrl-C again to stop at once"
+    );
+}

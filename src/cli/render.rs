@@ -1,0 +1,58 @@
+//! What goes to stdout.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a write found that nobody reads stdout any more.
+pub(crate) fn stdout_is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
+
+/// Buffered stdout that remembers when its reader has gone, so that a closed pipe counts as success.
+/// Flushed by [`Stdout::finish`], or when dropped.
+pub(crate) struct Stdout(BufWriter<StdoutLock<'static>>);
+
+impl Stdout {
+    pub(crate) fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes one JSON value, indented for reading, and a newline.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *self, value)?;
+        writeln!(self)
+    }
+
+    /// Writes one JSON value on a line of its own.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut *self, value)?;
+        writeln!(self)
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(note_closed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().inspect_err(note_closed)
+    }
+}
+
+impl Drop for Stdout {
+    fn drop(&mut self) {
+        // The commands write and return; what is left in the buffer goes out here.
+        let _ = self.flush();
+    }
+}
+
+fn note_closed(error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        CLOSED.store(true, Ordering::Relaxed);
+    }
+}

@@ -7,8 +7,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::record::ModelFingerprint;
-
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

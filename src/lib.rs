@@ -4,5 +4,7 @@
 pub mod embedding;
 pub mod error;
 pub mod network;
+pub mod photo;
 pub mod progress;
 pub mod record;
+pub mod scan;

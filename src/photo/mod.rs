@@ -1,0 +1,63 @@
+//! File → upright sRGB pixels. The only room that knows image formats.
+//!
+//! Two steps, because a photo whose content is already known need not be decoded: [`read`] gives the
+//! bytes and their hash, [`decode`] the pixels the network asked for. Every failure is an
+//! [`Unreadable`] with a reason, never a panic and never an error that ends the run.
+
+mod decode;
+mod jpeg;
+mod read;
+mod resize;
+mod sniff;
+
+pub use decode::{MAX_MEGAPIXELS, Photo, decode};
+pub use read::{PhotoBytes, from_bytes, read};
+
+/// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// The content is no picture and the name does not claim one: not worth a word.
+    #[error("not a picture")]
+    NotAPhoto,
+    /// The name claims a picture, the content is none.
+    #[error("the content is not a picture, whatever the name says")]
+    Disguised,
+    /// The file has no bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// A picture of a format that this version does not decode.
+    #[error("{format} is not decoded by this version")]
+    Unsupported {
+        /// The format's usual name.
+        format: &'static str,
+    },
+    /// The file ends before the picture does.
+    #[error("truncated: the {format} data ends before the picture does")]
+    Truncated {
+        /// The format's usual name.
+        format: &'static str,
+    },
+    /// The decoder could not make sense of the bytes.
+    #[error("damaged: {reason}")]
+    Damaged {
+        /// What the decoder said.
+        reason: String,
+    },
+    /// More pixels than are safe to decode.
+    #[error(
+        "too large: {width} x {height} pixels are over the limit of {MAX_MEGAPIXELS} megapixels"
+    )]
+    TooLarge {
+        /// Width in pixels, as the header has it.
+        width: u32,
+        /// Height in pixels, as the header has it.
+        height: u32,
+    },
+    /// Not a regular file when it was opened.
+    #[error("not a regular file")]
+    NotRegular,
+    /// The operating system would not give the bytes.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+}

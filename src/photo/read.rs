@@ -1,0 +1,94 @@
+//! File → bytes and their hash, without ever hanging on something that is no file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+
+use image::ImageFormat;
+
+use super::Unreadable;
+use super::sniff::{self, HEAD};
+use crate::record::ContentHash;
+
+/// A picture's bytes, undecoded.
+#[derive(Debug)]
+pub struct PhotoBytes {
+    pub(super) bytes: Vec<u8>,
+    pub(super) format: ImageFormat,
+    hash: ContentHash,
+}
+
+impl PhotoBytes {
+    /// BLAKE3 of all bytes.
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+}
+
+/// Reads a picture whole, after its first bytes have shown that it is one: a film of 10 GB costs one
+/// small read.
+///
+/// # Errors
+/// [`Unreadable`] when it cannot be read, is no regular file, or is of no format that is decoded.
+pub fn read(path: &Path) -> Result<PhotoBytes, Unreadable> {
+    let mut file = open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Unreadable::NotRegular);
+    }
+    let mut bytes = Vec::with_capacity(HEAD);
+    (&mut file).take(HEAD as u64).read_to_end(&mut bytes)?;
+    let format = sniff::sniff(&bytes, Some(path))?;
+    bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
+    file.read_to_end(&mut bytes)?;
+    Ok(hashed(bytes, format))
+}
+
+/// Takes a picture that is already in memory, as one piped in.
+///
+/// # Errors
+/// [`Unreadable`] when it is of no format that is decoded.
+pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
+    let head = &bytes[..bytes.len().min(HEAD)];
+    // With no name to claim anything, whatever is no picture is worth a word.
+    let format = sniff::sniff(head, Some(Path::new("stdin.jpg")))?;
+    Ok(hashed(bytes, format))
+}
+
+fn hashed(bytes: Vec<u8>, format: ImageFormat) -> PhotoBytes {
+    let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+    PhotoBytes { bytes, format, hash }
+}
+
+/// Opens without waiting: opening a named pipe would otherwise hang until somebody writes to it.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    }
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_named_pipe_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe.jpg");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(matches!(read(&path), Err(Unreadable::NotRegular)));
+    }
+
+    #[test]
+    fn a_missing_file_gives_the_systems_reason() {
+        let error = read(Path::new("/nowhere/photo.jpg")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot be read: "), "{error}");
+    }
+}

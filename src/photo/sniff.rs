@@ -1,0 +1,126 @@
+//! What a file is, by its content; the name only decides whether a stranger is worth a word.
+
+use std::path::Path;
+
+use image::ImageFormat;
+
+use super::Unreadable;
+
+/// How many bytes of a file decide what it is.
+pub(super) const HEAD: usize = 64;
+
+/// The formats that are decoded, with the names that the catalog stores.
+const DECODED: [(ImageFormat, &str); 6] = [
+    (ImageFormat::Jpeg, "jpeg"),
+    (ImageFormat::Png, "png"),
+    (ImageFormat::WebP, "webp"),
+    (ImageFormat::Gif, "gif"),
+    (ImageFormat::Bmp, "bmp"),
+    (ImageFormat::Tiff, "tiff"),
+];
+
+/// Names that claim a picture: a file that bears one and is none is worth telling.
+const PICTURE_NAMES: [&str; 40] = [
+    "3fr", "apng", "arw", "avif", "bmp", "cr2", "cr3", "dib", "dng", "erf", "exr", "gif", "hdr",
+    "heic", "heif", "hif", "jfif", "jp2", "jpe", "jpeg", "jpg", "jxl", "kdc", "mef", "mrw", "nef",
+    "nrw", "orf", "pef", "png", "psb", "psd", "raf", "rw2", "srw", "tga", "tif", "tiff", "webp",
+    "x3f",
+];
+
+/// Camera RAW formats that are TIFF files inside: the first picture in them is a thumbnail, so
+/// decoding them as TIFF would index 160 × 120 pixels without a word.
+const TIFF_RAWS: [&str; 12] =
+    ["3fr", "arw", "cr2", "dng", "erf", "iiq", "kdc", "mef", "nef", "nrw", "pef", "srw"];
+
+/// The format of a picture that can be decoded, from its first [`HEAD`] bytes (fewer if it is shorter).
+pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<ImageFormat, Unreadable> {
+    let extension = path
+        .and_then(|p| p.extension())
+        .map(|e| e.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default();
+    let claims_picture = PICTURE_NAMES.contains(&extension.as_str());
+    if head.is_empty() {
+        return Err(if claims_picture { Unreadable::Empty } else { Unreadable::NotAPhoto });
+    }
+    if let Some(format) = foreign(head) {
+        return Err(Unreadable::Unsupported { format });
+    }
+    match image::guess_format(head) {
+        Ok(ImageFormat::Tiff) if TIFF_RAWS.contains(&extension.as_str()) => {
+            Err(Unreadable::Unsupported { format: "camera RAW" })
+        }
+        Ok(format) if DECODED.iter().any(|(decoded, _)| *decoded == format) => Ok(format),
+        _ if claims_picture => Err(Unreadable::Disguised),
+        _ => Err(Unreadable::NotAPhoto),
+    }
+}
+
+/// The name the catalog stores for a format that is decoded.
+pub(super) fn name(format: ImageFormat) -> &'static str {
+    DECODED.iter().find(|(decoded, _)| *decoded == format).map_or("unknown", |(_, name)| name)
+}
+
+/// Picture formats that are recognised so that the reason can name them.
+fn foreign(head: &[u8]) -> Option<&'static str> {
+    let brand = (head.len() >= 12 && &head[4..8] == b"ftyp").then(|| &head[8..12]);
+    if let Some(brand) = brand {
+        return match brand {
+            b"avif" | b"avis" => Some("AVIF"),
+            b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1" => {
+                Some("HEIC")
+            }
+            b"crx " => Some("camera RAW"),
+            b"jxl " => Some("JPEG XL"),
+            _ => None,
+        };
+    }
+    let starts = |magic: &[u8]| head.starts_with(magic);
+    if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") {
+        Some("JPEG XL")
+    } else if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") {
+        Some("JPEG 2000")
+    } else if starts(b"8BPS") {
+        Some("Photoshop PSD")
+    } else if starts(b"FUJIFILMCCD-RAW") || starts(b"IIRO") || starts(b"IIU\0") || starts(b"FOVb") {
+        Some("camera RAW")
+    } else if starts(b"v/1\x01") {
+        Some("OpenEXR")
+    } else if starts(b"#?RADIANCE") || starts(b"#?RGBE") {
+        Some("Radiance HDR")
+    } else if starts(b"qoif") {
+        Some("QOI")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_decides_and_not_the_name() {
+        let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+        assert!(matches!(sniff(png, Some(Path::new("a.jpg"))), Ok(ImageFormat::Png)));
+        assert!(matches!(sniff(png, Some(Path::new("notes.txt"))), Ok(ImageFormat::Png)));
+    }
+
+    #[test]
+    fn a_stranger_is_worth_a_word_only_when_its_name_claims_a_picture() {
+        let text = b"dear diary";
+        assert!(matches!(sniff(text, Some(Path::new("a.txt"))), Err(Unreadable::NotAPhoto)));
+        assert!(matches!(sniff(text, Some(Path::new("a.JPG"))), Err(Unreadable::Disguised)));
+        assert!(matches!(sniff(b"", Some(Path::new("a.jpg"))), Err(Unreadable::Empty)));
+    }
+
+    #[test]
+    fn what_is_not_decoded_is_named() {
+        let named = |head: &[u8], name: &str| match sniff(head, Some(Path::new(name))) {
+            Err(Unreadable::Unsupported { format }) => format,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named(b"\0\0\0\x18ftypheic\0\0\0\0", "a.heic"), "HEIC");
+        assert_eq!(named(b"\0\0\0\x18ftypavif\0\0\0\0", "a"), "AVIF");
+        assert_eq!(named(b"II*\0\x08\0\0\0", "a.NEF"), "camera RAW");
+    }
+}

@@ -1,0 +1,247 @@
+//! Folders → a stream of [`SourceFile`]s. Looks at names and file status only; opens nothing.
+
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use walkdir::{DirEntry, WalkDir};
+
+use crate::record::{PathBytes, Skipped, SourceFile};
+
+/// Folders that hold no photos of the user's own: thumbnails of network drives, bins, packages.
+/// Names that begin with a dot (`.git`, `._*`, `.thumbnails`) are left out by a rule of their own.
+const SYSTEM_FOLDERS: [&str; 7] = [
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "__MACOSX",
+    "lost+found",
+    "node_modules",
+];
+
+/// Which files of a root are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Take names that begin with a dot and system folders (`@eaDir`, `node_modules`, …) too.
+    pub hidden: bool,
+    /// Follow symbolic links to files and folders; loops are found and reported.
+    pub follow_links: bool,
+    /// What matches is left out: a pattern without `/` is held against every name on the way, one
+    /// with `/` against the path below the root.
+    pub exclude: Exclude,
+}
+
+/// A set of exclusion patterns.
+#[derive(Debug, Clone, Default)]
+pub struct Exclude {
+    names: GlobSet,
+    paths: GlobSet,
+}
+
+impl Exclude {
+    /// Compiles the patterns; `*` in a pattern with `/` stops at `/`, `**` does not.
+    ///
+    /// # Errors
+    /// When a pattern is not a glob, or all together are too large.
+    pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
+        let mut names = GlobSetBuilder::new();
+        let mut paths = GlobSetBuilder::new();
+        for pattern in patterns {
+            let trimmed = pattern.trim_end_matches('/');
+            if trimmed.contains('/') {
+                paths.add(
+                    globset::GlobBuilder::new(trimmed.trim_start_matches('/'))
+                        .literal_separator(true)
+                        .build()?,
+                );
+            } else {
+                names.add(Glob::new(trimmed)?);
+            }
+        }
+        Ok(Self { names: names.build()?, paths: paths.build()? })
+    }
+
+    fn matches(&self, name: &OsStr, relative: &Path) -> bool {
+        self.names.is_match(name) || self.paths.is_match(relative)
+    }
+}
+
+/// What a walk comes upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A regular file.
+    File(SourceFile),
+    /// A file or folder that cannot be looked into. What was known below it is not gone.
+    Unreadable {
+        /// Its path below the root; empty for the root itself.
+        relative: PathBytes,
+        /// Its absolute path, and why.
+        skipped: Skipped,
+    },
+}
+
+/// Walks `root` (absolute), or only the folder `below` it, in no promised order.
+///
+/// Sockets, pipes and devices are passed over, as are symbolic links unless
+/// [`Selection::follow_links`].
+pub fn walk<'a>(
+    root: &'a Path,
+    below: &Path,
+    selection: &'a Selection,
+) -> impl Iterator<Item = Found> + 'a {
+    let start = if below.as_os_str().is_empty() { root.to_path_buf() } else { root.join(below) };
+    WalkDir::new(start)
+        .follow_links(selection.follow_links)
+        .into_iter()
+        .filter_entry(move |entry| wanted(entry, root, selection))
+        .filter_map(move |entry| match entry {
+            Ok(entry) if entry.file_type().is_file() => Some(file(root, &entry)),
+            Ok(_) => None,
+            Err(error) => Some(unreadable(root, &error)),
+        })
+}
+
+fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
+    // What the user named is wanted, whatever its name.
+    if entry.depth() == 0 {
+        return true;
+    }
+    let name = entry.file_name();
+    if !selection.hidden {
+        let dotted = name.as_encoded_bytes().starts_with(b".");
+        let system = entry.file_type().is_dir() && SYSTEM_FOLDERS.iter().any(|s| name == *s);
+        if dotted || system {
+            return false;
+        }
+    }
+    !selection.exclude.matches(name, relative_to(root, entry.path()))
+}
+
+fn file(root: &Path, entry: &DirEntry) -> Found {
+    let metadata = match entry.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => return unreadable(root, &error),
+    };
+    Found::File(SourceFile {
+        root: root.to_path_buf(),
+        relative: PathBytes::from_path(relative_to(root, entry.path())),
+        size: metadata.len(),
+        mtime_ns: mtime_ns(&metadata),
+    })
+}
+
+fn unreadable(root: &Path, error: &walkdir::Error) -> Found {
+    let path = error.path().unwrap_or(root).to_path_buf();
+    let reason = match (error.loop_ancestor(), error.io_error()) {
+        (Some(ancestor), _) => format!("a link that leads back to {}", ancestor.display()),
+        (None, Some(io)) => format!("cannot be read: {io}"),
+        (None, None) => error.to_string(),
+    };
+    let relative = PathBytes::from_path(relative_to(root, &path));
+    Found::Unreadable { relative, skipped: Skipped { path, reason } }
+}
+
+fn relative_to<'a>(root: &Path, path: &'a Path) -> &'a Path {
+    path.strip_prefix(root).unwrap_or(path)
+}
+
+/// Nanoseconds since 1970 of the last modification, negative before; 0 where the file system keeps none.
+pub fn mtime_ns(metadata: &Metadata) -> i64 {
+    let Ok(modified) = metadata.modified() else { return 0 };
+    match modified.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, std::ops::Neg::neg)
+        }
+    }
+}
+
+/// Whether a folder holds nothing at all, as the mount point of a drive that is not there.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn is_empty(folder: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(folder)?.next().is_none())
+}
+
+/// The absolute path with links resolved, as roots are stored.
+///
+/// # Errors
+/// When the path does not exist or cannot be reached.
+pub fn canonical(folder: &Path) -> std::io::Result<PathBuf> {
+    folder.canonicalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn names(root: &Path, selection: &Selection) -> Vec<String> {
+        let mut names: Vec<String> = walk(root, Path::new(""), selection)
+            .filter_map(|found| match found {
+                Found::File(file) => Some(file.relative.to_path().display().to_string()),
+                Found::Unreadable { .. } => None,
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn tree(paths: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for path in paths {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn hidden_files_and_system_folders_are_left_out_unless_asked_for() {
+        let dir = tree(&["a.jpg", "._a.jpg", ".git/b.jpg", "@eaDir/c.jpg", "d/node_modules/e.jpg"]);
+        assert_eq!(names(dir.path(), &Selection::default()), ["a.jpg"]);
+        let all = Selection { hidden: true, ..Selection::default() };
+        assert_eq!(names(dir.path(), &all).len(), 5);
+    }
+
+    #[test]
+    fn a_pattern_without_a_slash_is_held_against_every_name() {
+        let dir = tree(&["a/raw/1.jpg", "raw/2.jpg", "b/3.tmp.jpg", "b/4.jpg"]);
+        let exclude = Exclude::new(&["raw/".into(), "*.tmp.*".into()]).unwrap();
+        let selection = Selection { exclude, ..Selection::default() };
+        assert_eq!(names(dir.path(), &selection), ["b/4.jpg"]);
+        let exclude = Exclude::new(&["/raw/*".into(), "b/**".into()]).unwrap();
+        let selection = Selection { exclude, ..Selection::default() };
+        assert_eq!(names(dir.path(), &selection), ["a/raw/1.jpg"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_only_when_asked_and_a_loop_is_found() {
+        let dir = tree(&["a/1.jpg"]);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("a/up")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("a/1.jpg"), dir.path().join("2.jpg")).unwrap();
+        assert_eq!(names(dir.path(), &Selection::default()), ["a/1.jpg"]);
+        let follow = Selection { follow_links: true, ..Selection::default() };
+        assert_eq!(names(dir.path(), &follow), ["2.jpg", "a/1.jpg"]);
+        let loops = walk(dir.path(), Path::new(""), &follow)
+            .filter(|found| matches!(found, Found::Unreadable { skipped, .. } if skipped.reason.contains("leads back to")))
+            .count();
+        assert_eq!(loops, 1);
+    }
+
+    #[test]
+    fn a_time_before_1970_is_negative() {
+        let dir = tree(&["old.jpg"]);
+        let path = dir.path().join("old.jpg");
+        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(10);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        assert_eq!(mtime_ns(&path.metadata().unwrap()), -10_000_000_000);
+    }
+}

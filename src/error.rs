@@ -7,6 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::embedding::InvalidVector;
+use crate::record::{ImageId, ModelFingerprint};
+
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,6 +31,48 @@ pub enum Error {
     /// The caller asked to stop; finished work is kept.
     #[error("interrupted")]
     Cancelled,
+
+    // --- catalog ---------------------------------------------------------------------------------
+    /// SQLite refused something.
+    #[error("the catalog {} cannot be used", path.display())]
+    Catalog {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A later version of likeness made the catalog.
+    #[error("the catalog {} has version {found}, this likeness knows up to {known}", path.display())]
+    CatalogTooNew {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The newest version known here.
+        known: usize,
+    },
+    /// An SQLite database, but of another program.
+    #[error("{} is a database of another program, not a likeness catalog", path.display())]
+    NotACatalog {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// Stored features are damaged.
+    #[error("the stored features of image {image} are damaged")]
+    StoredFeatures {
+        /// The image.
+        image: ImageId,
+        /// What is wrong with them.
+        source: InvalidVector,
+    },
+    /// A stored model description is damaged.
+    #[error("the stored description of model {fingerprint:.8}… is damaged")]
+    StoredModel {
+        /// The model.
+        fingerprint: ModelFingerprint,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
 }
 
 impl Error {
@@ -41,7 +86,15 @@ impl Error {
     /// nothing better to say than the message itself.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Io { .. } | Error::Cancelled => None,
+            Error::CatalogTooNew { .. } => {
+                Some("use a newer likeness, or another `--library`".into())
+            }
+            Error::NotACatalog { .. } => Some("name another folder with `--library`".into()),
+            Error::StoredFeatures { .. } | Error::StoredModel { .. } => Some(
+                "restore the library folder from a backup, or index into a fresh `--library`"
+                    .into(),
+            ),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! likeness indexes folders of photos, finds similar ones, and exports their embeddings.
 #![deny(missing_docs)]
 
+pub mod catalog;
 pub mod embedding;
 pub mod error;
 pub mod network;

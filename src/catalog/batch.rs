@@ -1,0 +1,283 @@
+//! One transaction of changes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::roots::path_range;
+use super::{FileId, ModelId, RootId, Scope};
+use crate::embedding::Features;
+use crate::error::{Error, Result};
+use crate::network::FeatureNetwork;
+use crate::record::{ContentHash, ImageId, PathBytes, PhotoFacts, SourceFile};
+
+/// One transaction: nothing is seen by others, or survives, until [`Batch::commit`].
+#[derive(Debug)]
+pub struct Batch<'a> {
+    transaction: Transaction<'a>,
+    path: &'a Path,
+}
+
+/// A path of an image, beside the one being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherFile {
+    /// The file's number.
+    pub id: FileId,
+    /// The absolute path.
+    pub path: PathBuf,
+}
+
+/// Why a file was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skip<'a> {
+    /// The version of the decoders that refused it; 0 when it must be tried again every time.
+    pub decoder: u32,
+    /// Whether it claimed to be a picture.
+    pub worth_telling: bool,
+    /// The reason, for a person.
+    pub reason: &'a str,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(transaction: Transaction<'a>, path: &'a Path) -> Self {
+        Self { transaction, path }
+    }
+
+    /// Makes the changes durable: they survive a power cut from here on.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`], as every method here; with the disk full, nothing of the batch happened.
+    pub fn commit(self) -> Result<()> {
+        let path = self.path;
+        self.transaction
+            .commit()
+            .map_err(|source| Error::Catalog { path: path.to_path_buf(), source })
+    }
+
+    /// The number of a model, which is written down if it is new. Its name may change.
+    pub fn add_model(&mut self, network: &FeatureNetwork) -> Result<ModelId> {
+        let preprocessing = serde_json::to_string(&network.preprocessing)
+            .expect("preprocessing is plain numbers and words");
+        self.run(
+            "INSERT INTO models (fingerprint, name, width, preprocessing) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name",
+            params![
+                network.fingerprint.as_bytes(),
+                network.name,
+                network.width as i64,
+                preprocessing
+            ],
+        )?;
+        let id = self.one(
+            "SELECT id FROM models WHERE fingerprint = ?1",
+            params![network.fingerprint.as_bytes()],
+        )?;
+        Ok(ModelId(id.expect("written above")))
+    }
+
+    /// Makes `model` the one that `find` uses when none is named.
+    pub fn use_model(&mut self, model: ModelId) -> Result<()> {
+        self.run("UPDATE library SET current_model = ?1", params![model.0]).map(drop)
+    }
+
+    /// The number of the image with this content, which is written down if it is new.
+    pub fn add_image(&mut self, hash: &ContentHash, facts: &PhotoFacts) -> Result<ImageId> {
+        self.run(
+            "INSERT INTO images (content_hash, width, height, format) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (content_hash) DO NOTHING",
+            params![hash.as_bytes(), facts.width, facts.height, facts.format],
+        )?;
+        let id =
+            self.one("SELECT id FROM images WHERE content_hash = ?1", params![hash.as_bytes()])?;
+        Ok(ImageId(id.expect("written above")))
+    }
+
+    /// Writes an image's features down; those that are there already stay.
+    pub fn add_features(
+        &mut self,
+        image: ImageId,
+        model: ModelId,
+        features: &Features,
+    ) -> Result<()> {
+        self.run(
+            "INSERT INTO embeddings (image_id, model_id, features) VALUES (?1, ?2, ?3)
+             ON CONFLICT (model_id, image_id) DO NOTHING",
+            params![image.0, model.0, features.to_le_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// Says that a file holds an image. Returns the image that its path held before, if any.
+    pub fn link(
+        &mut self,
+        root: RootId,
+        file: &SourceFile,
+        image: ImageId,
+    ) -> Result<Option<ImageId>> {
+        let path = file.relative.as_bytes();
+        let before = self.one(
+            "SELECT image_id FROM files WHERE root_id = ?1 AND path = ?2",
+            params![root.0, path],
+        )?;
+        self.run(
+            "INSERT INTO files (root_id, path, size, mtime_ns, image_id) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (root_id, path) DO UPDATE SET
+                 size = excluded.size, mtime_ns = excluded.mtime_ns, image_id = excluded.image_id",
+            params![root.0, path, file.size.cast_signed(), file.mtime_ns, image.0],
+        )?;
+        self.run("DELETE FROM skipped WHERE root_id = ?1 AND path = ?2", params![root.0, path])?;
+        Ok(before.map(ImageId))
+    }
+
+    /// The other files that hold the same image.
+    pub fn other_files(
+        &self,
+        image: ImageId,
+        root: RootId,
+        path: &PathBytes,
+    ) -> Result<Vec<OtherFile>> {
+        self.all(
+            "SELECT f.id, r.path, f.path FROM files f JOIN roots r ON r.id = f.root_id
+             WHERE f.image_id = ?1 AND NOT (f.root_id = ?2 AND f.path = ?3)",
+            params![image.0, root.0, path.as_bytes()],
+            |row| {
+                let root = PathBytes::from_bytes(row.get(1)?).to_path();
+                let path = root.join(PathBytes::from_bytes(row.get(2)?).to_path());
+                Ok(OtherFile { id: FileId(row.get(0)?), path })
+            },
+        )
+    }
+
+    /// Forgets one file of several; its image and features stay.
+    pub fn unlink(&mut self, file: FileId) -> Result<()> {
+        self.run("DELETE FROM files WHERE id = ?1", params![file.0]).map(drop)
+    }
+
+    /// Forgets what a path held; its image and features stay.
+    pub fn unlink_path(&mut self, root: RootId, path: &PathBytes) -> Result<()> {
+        self.run(
+            "DELETE FROM files WHERE root_id = ?1 AND path = ?2",
+            params![root.0, path.as_bytes()],
+        )
+        .map(drop)
+    }
+
+    /// Remembers that a file was left out, and why, so that it is not opened again until it changes
+    /// or `decoder` is not the present version any more.
+    pub fn skip(&mut self, root: RootId, file: &SourceFile, skip: &Skip<'_>) -> Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO skipped
+                 (root_id, path, size, mtime_ns, decoder, worth_telling, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                root.0,
+                file.relative.as_bytes(),
+                file.size.cast_signed(),
+                file.mtime_ns,
+                skip.decoder,
+                skip.worth_telling,
+                skip.reason
+            ],
+        )
+        .map(drop)
+    }
+
+    /// The highest file number so far: what comes later in this run is newer.
+    pub fn newest_file(&self) -> Result<FileId> {
+        let id = self.one("SELECT coalesce(max(id), 0) FROM files", [])?;
+        Ok(FileId(id.unwrap_or(0)))
+    }
+
+    /// Forgets the files of a scope that a whole walk did not come upon: neither in `seen`, nor newer
+    /// than `newest_before`, nor below a path that could not be read. Returns how many.
+    pub fn forget_vanished(
+        &mut self,
+        scope: &Scope,
+        seen: &HashSet<FileId>,
+        newest_before: FileId,
+        spared: &[PathBytes],
+    ) -> Result<u64> {
+        let (first, end) = path_range(&scope.below);
+        let gone: Vec<FileId> = self
+            .all(
+                "SELECT id, path FROM files
+                 WHERE root_id = ?1 AND path >= ?2 AND (?3 IS NULL OR path < ?3) AND id <= ?4",
+                params![scope.root.0, first, end, newest_before.0],
+                |row| Ok((FileId(row.get(0)?), PathBytes::from_bytes(row.get(1)?))),
+            )?
+            .into_iter()
+            .filter(|(id, path)| !seen.contains(id) && !is_below_any(path, spared))
+            .map(|(id, _)| id)
+            .collect();
+        for id in &gone {
+            self.unlink(*id)?;
+        }
+        Ok(gone.len() as u64)
+    }
+
+    /// Forgets the skipped files of a scope for which `exists` says no. Their number is not told: they
+    /// were never in the results.
+    pub fn forget_vanished_skips(
+        &mut self,
+        scope: &Scope,
+        exists: impl Fn(&Path) -> bool,
+    ) -> Result<()> {
+        let (first, end) = path_range(&scope.below);
+        let paths: Vec<Vec<u8>> = self.all(
+            "SELECT path FROM skipped
+             WHERE root_id = ?1 AND path >= ?2 AND (?3 IS NULL OR path < ?3)",
+            params![scope.root.0, first, end],
+            |row| row.get(0),
+        )?;
+        for path in paths {
+            let relative = PathBytes::from_bytes(path);
+            if !exists(&scope.root_path.join(relative.to_path())) {
+                self.run(
+                    "DELETE FROM skipped WHERE root_id = ?1 AND path = ?2",
+                    params![scope.root.0, relative.as_bytes()],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        self.transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params))
+            .map_err(|source| self.failed(source))
+    }
+
+    pub(super) fn last_id(&self) -> i64 {
+        self.transaction.last_insert_rowid()
+    }
+
+    fn one(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<i64>> {
+        self.transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, |row| row.get(0)).optional())
+            .map_err(|source| self.failed(source))
+    }
+
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_map(params, read)?.collect())
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::Catalog { path: self.path.to_path_buf(), source }
+    }
+}
+
+fn is_below_any(path: &PathBytes, folders: &[PathBytes]) -> bool {
+    let path = path.to_path();
+    folders.iter().any(|folder| path.starts_with(folder.to_path()))
+}

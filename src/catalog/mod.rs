@@ -1,0 +1,218 @@
+//! The truth: what is known of files, images and their features. The only room that speaks SQL.
+//!
+//! One SQLite file in WAL mode with `synchronous=FULL`: a batch that was committed survives a power
+//! cut. [`Catalog`] reads; [`Batch`] is one transaction of changes.
+
+mod batch;
+mod embeddings;
+mod migrate;
+mod report;
+mod roots;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+pub use batch::{Batch, OtherFile, Skip};
+pub use embeddings::Sequence;
+pub use report::{Counts, ImageRecord, ModelRecord, RootRecord};
+pub use roots::{RootId, Scope};
+
+use crate::error::{Error, Result};
+use crate::record::{ContentHash, ImageId, PathBytes};
+
+/// A model's number in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModelId(pub(crate) i64);
+
+/// A file's number in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub(crate) i64);
+
+/// A connection to the catalog. Several may be open at once, also in several processes; one writes.
+#[derive(Debug)]
+pub struct Catalog {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownFile {
+    /// It was indexed.
+    Indexed {
+        /// The file's number.
+        id: FileId,
+        /// The size in bytes when it was read.
+        size: u64,
+        /// The modification time when it was read.
+        mtime_ns: i64,
+        /// Whether its image has features of the model asked about.
+        embedded: bool,
+    },
+    /// It was looked at and left out.
+    Skipped {
+        /// The size in bytes when it was read.
+        size: u64,
+        /// The modification time when it was read.
+        mtime_ns: i64,
+        /// The version of the decoders that refused it.
+        decoder: u32,
+        /// Whether it claimed to be a picture.
+        worth_telling: bool,
+    },
+}
+
+impl Catalog {
+    /// Opens the catalog at `path`, makes it where it is missing, and brings it up to date.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the file cannot be opened or is none of ours,
+    /// [`Error::CatalogTooNew`] when a later version of likeness made it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut catalog = Self::connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+        migrate::migrate(&mut catalog.connection, path)?;
+        Ok(catalog)
+    }
+
+    /// Opens a catalog that is there already; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub fn open_existing(path: &Path) -> Result<Option<Self>> {
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            Ok(true) => Self::open(path).map(Some),
+            Err(source) => Err(Error::io("look for", path)(source)),
+        }
+    }
+
+    fn connect(path: &Path, create: OpenFlags) -> Result<Self> {
+        let failed = |source| Error::Catalog { path: path.to_path_buf(), source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
+        // FULL, not the default NORMAL: replaying power cuts, NORMAL lost the newest batches.
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+            )
+            .map_err(failed)?;
+        Ok(Self { connection, path: path.to_path_buf() })
+    }
+
+    /// Another connection to the same catalog, for another thread.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when it cannot be opened.
+    pub fn reopen(&self) -> Result<Self> {
+        Self::connect(&self.path, OpenFlags::empty())
+    }
+
+    /// Starts a transaction of changes; dropped without [`Batch::commit`], nothing happened.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when another process holds the catalog for longer than 30 seconds.
+    pub fn batch(&mut self) -> Result<Batch<'_>> {
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(behavior)
+            .map_err(|source| Error::Catalog { path: self.path.clone(), source })?;
+        Ok(Batch::new(transaction, &self.path))
+    }
+
+    /// What is known of a file, as far as `model` is concerned.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn known_file(
+        &self,
+        root: RootId,
+        path: &PathBytes,
+        model: ModelId,
+    ) -> Result<Option<KnownFile>> {
+        let indexed = self.one(
+            "SELECT f.id, f.size, f.mtime_ns, EXISTS (
+                 SELECT 1 FROM embeddings e WHERE e.model_id = ?3 AND e.image_id = f.image_id)
+             FROM files f WHERE f.root_id = ?1 AND f.path = ?2",
+            params![root.0, path.as_bytes(), model.0],
+            |row| {
+                Ok(KnownFile::Indexed {
+                    id: FileId(row.get(0)?),
+                    size: row.get::<_, i64>(1)?.cast_unsigned(),
+                    mtime_ns: row.get(2)?,
+                    embedded: row.get(3)?,
+                })
+            },
+        )?;
+        if indexed.is_some() {
+            return Ok(indexed);
+        }
+        self.one(
+            "SELECT size, mtime_ns, decoder, worth_telling FROM skipped
+             WHERE root_id = ?1 AND path = ?2",
+            params![root.0, path.as_bytes()],
+            |row| {
+                Ok(KnownFile::Skipped {
+                    size: row.get::<_, i64>(0)?.cast_unsigned(),
+                    mtime_ns: row.get(1)?,
+                    decoder: row.get(2)?,
+                    worth_telling: row.get(3)?,
+                })
+            },
+        )
+    }
+
+    /// The image with this content, and whether it has features of `model`.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn image_by_hash(
+        &self,
+        hash: &ContentHash,
+        model: ModelId,
+    ) -> Result<Option<(ImageId, bool)>> {
+        self.one(
+            "SELECT i.id, EXISTS (
+                 SELECT 1 FROM embeddings e WHERE e.model_id = ?2 AND e.image_id = i.id)
+             FROM images i WHERE i.content_hash = ?1",
+            params![hash.as_bytes(), model.0],
+            |row| Ok((ImageId(row.get(0)?), row.get(1)?)),
+        )
+    }
+
+    /// Runs a query that gives one row or none; its statement stays prepared.
+    fn one<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, read).optional())
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Runs a query and gives all its rows.
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_map(params, read)?.collect())
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::Catalog { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! What the catalog tells people: images by number, models, roots, counts, skipped files.
+
+use std::path::PathBuf;
+
+use rusqlite::params;
+use serde::Serialize;
+
+use super::{Catalog, ModelId};
+use crate::error::{Error, Result};
+use crate::network::Preprocessing;
+use crate::record::{ContentHash, ImageId, ModelFingerprint, PathBytes, Skipped};
+
+/// An image and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// The image.
+    pub id: ImageId,
+    /// Width in pixels, upright.
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// The root of its first file.
+    pub root: PathBuf,
+    /// The absolute path of its first file: the one known longest.
+    pub path: PathBuf,
+    /// The absolute paths of the other files with the same content.
+    pub copies: Vec<PathBuf>,
+}
+
+/// A model whose features the catalog holds or held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelRecord {
+    /// Its number.
+    pub id: ModelId,
+    /// Its name when it was last used.
+    pub name: String,
+    /// What decides whether vectors may be compared.
+    pub fingerprint: ModelFingerprint,
+    /// The number of features an image gets.
+    pub width: usize,
+    /// What happens to pixels first.
+    pub preprocessing: Preprocessing,
+}
+
+/// A root and how many files are known below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootRecord {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// Indexed files.
+    pub files: u64,
+}
+
+/// How much the catalog holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Indexed files.
+    pub files: u64,
+    /// Different images that a file holds.
+    pub images: u64,
+    /// Images whose files are all gone; their features wait in case they come back.
+    pub orphans: u64,
+    /// Files that claimed to be pictures and were left out.
+    pub skipped: u64,
+}
+
+impl Catalog {
+    /// The library's own number, made with it: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`], as every method here.
+    pub fn uuid(&self) -> Result<String> {
+        Ok(self.one("SELECT uuid FROM library", [], |row| row.get(0))?.unwrap_or_default())
+    }
+
+    /// An image and its files; `None` when no file holds it (any more).
+    pub fn image(&self, id: ImageId) -> Result<Option<ImageRecord>> {
+        let files = self.all(
+            "SELECT r.path, f.path, i.width, i.height FROM files f
+             JOIN roots r ON r.id = f.root_id JOIN images i ON i.id = f.image_id
+             WHERE f.image_id = ?1 ORDER BY f.id",
+            params![id.0],
+            |row| {
+                let root = PathBytes::from_bytes(row.get(0)?).to_path();
+                let path = root.join(PathBytes::from_bytes(row.get(1)?).to_path());
+                Ok((root, path, row.get(2)?, row.get(3)?))
+            },
+        )?;
+        let mut files = files.into_iter();
+        Ok(files.next().map(|(root, path, width, height)| ImageRecord {
+            id,
+            width,
+            height,
+            root,
+            path,
+            copies: files.map(|(_, path, ..)| path).collect(),
+        }))
+    }
+
+    /// The image with this content, if it was ever indexed.
+    pub fn image_with_content(&self, hash: &ContentHash) -> Result<Option<ImageId>> {
+        let sql = "SELECT id FROM images WHERE content_hash = ?1";
+        self.one(sql, params![hash.as_bytes()], |row| Ok(ImageId(row.get(0)?)))
+    }
+
+    /// The models whose features the catalog holds or held, oldest first.
+    pub fn models(&self) -> Result<Vec<ModelRecord>> {
+        let sql = "SELECT id, name, fingerprint, width, preprocessing FROM models ORDER BY id";
+        let rows = self.all(sql, [], |row| {
+            let fingerprint = ModelFingerprint::from_bytes(row.get(2)?);
+            let width = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
+            Ok((ModelId(row.get(0)?), row.get(1)?, fingerprint, width, row.get::<_, String>(4)?))
+        })?;
+        rows.into_iter()
+            .map(|(id, name, fingerprint, width, preprocessing)| {
+                let preprocessing = serde_json::from_str(&preprocessing)
+                    .map_err(|source| Error::StoredModel { fingerprint, source })?;
+                Ok(ModelRecord { id, name, fingerprint, width, preprocessing })
+            })
+            .collect()
+    }
+
+    /// The model that `find` uses when none is named: that of the last run of `index`.
+    pub fn current_model(&self) -> Result<Option<ModelRecord>> {
+        let current: Option<Option<i64>> =
+            self.one("SELECT current_model FROM library", [], |row| row.get(0))?;
+        let Some(id) = current.flatten() else { return Ok(None) };
+        Ok(self.models()?.into_iter().find(|model| model.id.0 == id))
+    }
+
+    /// The roots and how many files are known below each.
+    pub fn root_records(&self) -> Result<Vec<RootRecord>> {
+        self.all(
+            "SELECT r.path, count(f.id) FROM roots r LEFT JOIN files f ON f.root_id = r.id
+             GROUP BY r.id ORDER BY r.id",
+            [],
+            |row| {
+                let path = PathBytes::from_bytes(row.get(0)?).to_path();
+                Ok(RootRecord { path, files: row.get::<_, i64>(1)?.cast_unsigned() })
+            },
+        )
+    }
+
+    /// How much the catalog holds.
+    pub fn counts(&self) -> Result<Counts> {
+        let counts = self.one(
+            "SELECT (SELECT count(*) FROM files),
+                    (SELECT count(DISTINCT image_id) FROM files),
+                    (SELECT count(*) FROM images),
+                    (SELECT count(*) FROM skipped WHERE worth_telling)",
+            [],
+            |row| {
+                let [files, images, known, skipped] =
+                    [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?].map(i64::cast_unsigned);
+                Ok(Counts { files, images, orphans: known - images, skipped })
+            },
+        )?;
+        Ok(counts.expect("a query of counts gives one row"))
+    }
+
+    /// The files that claimed to be pictures and were left out, by path.
+    pub fn skipped(&self) -> Result<Vec<Skipped>> {
+        self.all(
+            "SELECT r.path, s.path, s.reason FROM skipped s JOIN roots r ON r.id = s.root_id
+             WHERE s.worth_telling ORDER BY r.path, s.path",
+            [],
+            |row| {
+                let root = PathBytes::from_bytes(row.get(0)?).to_path();
+                let path = root.join(PathBytes::from_bytes(row.get(1)?).to_path());
+                Ok(Skipped { path, reason: row.get(2)? })
+            },
+        )
+    }
+}

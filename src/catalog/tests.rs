@@ -1,0 +1,160 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::embedding::Features;
+use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
+use crate::record::{ModelFingerprint, PhotoFacts, SourceFile};
+
+fn network() -> FeatureNetwork {
+    FeatureNetwork {
+        name: "test".into(),
+        fingerprint: ModelFingerprint::from_bytes([7; 32]),
+        path: "test.onnx".into(),
+        input: "input".into(),
+        output: "features".into(),
+        width: 2,
+        preprocessing: Preprocessing {
+            size: 224,
+            resize: 256,
+            filter: Filter::Bilinear,
+            channels: Channels::Rgb,
+            layout: Layout::Nchw,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        },
+    }
+}
+
+fn file(name: &[u8]) -> SourceFile {
+    let relative = PathBytes::from_bytes(name.to_vec());
+    SourceFile { root: "/photos".into(), relative, size: 3, mtime_ns: -5 }
+}
+
+fn hash(name: &[u8]) -> ContentHash {
+    ContentHash::from_bytes(*blake3::hash(name).as_bytes())
+}
+
+const FACTS: PhotoFacts = PhotoFacts { width: 4, height: 3, format: "jpeg" };
+
+/// A catalog with one photo for each name below `root`.
+fn catalog(root: &str, names: &[&[u8]]) -> (tempfile::TempDir, Catalog, Scope, ModelId) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+    let (scope, model) = {
+        let mut batch = catalog.batch().unwrap();
+        let model = batch.add_model(&network()).unwrap();
+        let scope = batch.enter(Path::new(root), None).unwrap();
+        for name in names {
+            let image = batch.add_image(&hash(name), &FACTS).unwrap();
+            let features = Features::new(vec![1.0, names.len() as f32], 2).unwrap();
+            batch.add_features(image, model, &features).unwrap();
+            batch.link(scope.root, &file(name), image).unwrap();
+        }
+        batch.commit().unwrap();
+        (scope, model)
+    };
+    (dir, catalog, scope, model)
+}
+
+#[test]
+fn a_name_that_is_not_unicode_comes_back_as_it_was() {
+    let name: &[u8] = b"caf\xe9.jpg";
+    let (_dir, catalog, scope, model) = catalog("/photos", &[name]);
+    let known = catalog.known_file(scope.root, &file(name).relative, model).unwrap();
+    let expected = |id| KnownFile::Indexed { id, size: 3, mtime_ns: -5, embedded: true };
+    assert_eq!(known, Some(expected(FileId(1))));
+    let image = catalog.image(ImageId(1)).unwrap().unwrap();
+    assert_eq!(PathBytes::from_path(&image.path).as_bytes(), b"/photos/caf\xe9.jpg");
+}
+
+#[test]
+fn a_batch_that_is_not_committed_never_happened() {
+    let (_dir, mut catalog, scope, _) = catalog("/photos", &[b"a.jpg"]);
+    let mut batch = catalog.batch().unwrap();
+    let image = batch.add_image(&hash(b"new"), &FACTS).unwrap();
+    batch.link(scope.root, &file(b"new.jpg"), image).unwrap();
+    drop(batch);
+    assert_eq!(catalog.counts().unwrap().files, 1);
+}
+
+#[test]
+fn an_outer_root_takes_in_the_inner_one_with_all_that_is_known() {
+    let (_dir, mut catalog, _, model) = catalog("/photos/2024", &[b"a.jpg", b"may/b.jpg"]);
+    let mut batch = catalog.batch().unwrap();
+    let outer = batch.enter(Path::new("/photos"), None).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(catalog.roots().unwrap(), [(outer.root, PathBuf::from("/photos"))]);
+    let known = |name: &[u8]| catalog.known_file(outer.root, &file(name).relative, model).unwrap();
+    assert!(known(b"2024/a.jpg").is_some());
+    assert!(known(b"2024/may/b.jpg").is_some());
+    let inner = catalog.scope_of(Path::new("/photos/2024/may")).unwrap().unwrap();
+    assert_eq!(inner.below, Path::new("2024/may"));
+    assert_eq!(catalog.count_files(&inner).unwrap(), 1);
+}
+
+#[test]
+fn a_folder_whose_name_begins_like_another_is_not_inside_it() {
+    let (_dir, mut catalog, _, _) = catalog("/photos2", &[b"a.jpg"]);
+    let mut batch = catalog.batch().unwrap();
+    batch.enter(Path::new("/photos"), None).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(catalog.roots().unwrap().len(), 2);
+}
+
+#[test]
+fn only_what_a_whole_walk_missed_is_forgotten() {
+    let names: [&[u8]; 4] = [b"a.jpg", b"b.jpg", b"locked/c.jpg", b"sub/d.jpg"];
+    let (_dir, mut catalog, scope, _) = catalog("/photos", &names);
+    let mut batch = catalog.batch().unwrap();
+    let newest = batch.newest_file().unwrap();
+    let new = batch.add_image(&hash(b"new"), &FACTS).unwrap();
+    batch.link(scope.root, &file(b"new.jpg"), new).unwrap();
+    let seen = HashSet::from([FileId(1)]);
+    let locked = [PathBytes::from_bytes(b"locked".to_vec())];
+    let gone = batch.forget_vanished(&scope, &seen, newest, &locked).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(gone, 2);
+    assert_eq!(catalog.image(ImageId(2)).unwrap(), None);
+    assert!(catalog.image(ImageId(3)).unwrap().is_some());
+    assert_eq!(catalog.counts().unwrap(), Counts { files: 3, images: 3, orphans: 2, skipped: 0 });
+}
+
+#[test]
+fn features_of_images_without_files_are_kept_but_not_given() {
+    let (_dir, mut catalog, scope, model) = catalog("/photos", &[b"a.jpg", b"b.jpg"]);
+    let mut batch = catalog.batch().unwrap();
+    batch.unlink_path(scope.root, &file(b"a.jpg").relative).unwrap();
+    batch.commit().unwrap();
+    let mut ids = Vec::new();
+    catalog
+        .each_embedding(model, embeddings::Sequence(0), |_, id, _| {
+            ids.push(id.0);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(ids, [2]);
+    let rows = catalog.with_export_rows(model, |rows| rows.collect::<Result<Vec<_>>>()).unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].path, Path::new("/photos/b.jpg"));
+    assert!(catalog.features(model, ImageId(1)).unwrap().is_some());
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.sqlite");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let error = Catalog::open(&path).unwrap_err();
+    assert!(matches!(error, Error::NotACatalog { .. }), "{error}");
+    std::fs::write(&path, "no database at all, but long enough to be looked at").unwrap();
+    assert!(matches!(Catalog::open(&path), Err(Error::Catalog { .. })));
+}
+
+#[test]
+fn a_catalog_of_a_later_version_is_refused() {
+    let (dir, catalog, _, _) = catalog("/photos", &[]);
+    catalog.connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    let error = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap_err();
+    assert!(matches!(error, Error::CatalogTooNew { found: 99, .. }), "{error}");
+}

@@ -32,6 +32,182 @@ pub enum Error {
     #[error("interrupted")]
     Cancelled,
 
+    // --- library ---------------------------------------------------------------------------------
+    /// There is no library in the folder.
+    #[error("there is no library in {}", folder.display())]
+    NoLibrary {
+        /// The library folder.
+        folder: PathBuf,
+    },
+    /// The library holds no features yet.
+    #[error("nothing is indexed yet in {}", folder.display())]
+    NothingIndexed {
+        /// The library folder.
+        folder: PathBuf,
+    },
+    /// The library holds no features of the model that was named.
+    #[error("the library holds no features of model `{wanted}`, but of `{}`", held.join("`, `"))]
+    ModelNotIndexed {
+        /// The name that was given.
+        wanted: String,
+        /// The names of the models it holds features of.
+        held: Vec<String>,
+    },
+    /// A name stands for another network than when the library was indexed.
+    #[error("the library was indexed with `{name}` {indexed:.8}…, but `{name}` is now {found:.8}…")]
+    ModelChanged {
+        /// The model's name.
+        name: String,
+        /// The fingerprint of the stored features.
+        indexed: ModelFingerprint,
+        /// The fingerprint of the network that the name stands for now.
+        found: ModelFingerprint,
+    },
+    /// No image has this number, or it has no features of the model.
+    #[error("the library holds no image {id} with features of this model")]
+    NoSuchImage {
+        /// The number.
+        id: ImageId,
+    },
+    /// A query image gives no pixels or no features.
+    #[error("cannot search with {name}: {reason}")]
+    QueryPhoto {
+        /// What the user named it.
+        name: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// No two images share a label.
+    #[error("no two of the {images} images share a label, so there is nothing to measure")]
+    NothingToEvaluate {
+        /// How many images there are.
+        images: usize,
+    },
+    /// Another process changes the library.
+    #[error("another likeness is changing the library in {}", folder.display())]
+    Locked {
+        /// The library folder.
+        folder: PathBuf,
+    },
+    /// No folder was named and none was indexed before.
+    #[error("no folder was named, and the library in {} knows none", folder.display())]
+    NoRoots {
+        /// The library folder.
+        folder: PathBuf,
+    },
+    /// Something that is no folder was to be indexed.
+    #[error("{} is not a folder", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An indexed folder is missing.
+    #[error("the folder {} is missing; {files} files of it are indexed", path.display())]
+    RootMissing {
+        /// The folder.
+        path: PathBuf,
+        /// How many files of it are known.
+        files: u64,
+    },
+    /// An indexed folder holds no files any more, as the mount point of a drive that is not there.
+    #[error("the folder {} is empty; {files} files of it are indexed", path.display())]
+    RootEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// How many files of it are known.
+        files: u64,
+    },
+    /// The operating system gives no threads.
+    #[error("cannot start threads")]
+    Threads {
+        /// What the thread pool said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An index that was just written cannot be read back.
+    #[error("the search index just written to {} cannot be read", folder.display())]
+    IndexUnreadable {
+        /// The index folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    // --- runtime ---------------------------------------------------------------------------------
+    /// A library that was named does not serve as ONNX Runtime.
+    #[error("{} does not serve as ONNX Runtime: {reason}", path.display())]
+    RuntimeUnfit {
+        /// The file.
+        path: PathBuf,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// There is no ONNX Runtime, and none may be installed.
+    #[error("ONNX Runtime is not installed{}, and the network must not be used", list(passed_over))]
+    RuntimeMissing {
+        /// Libraries that were found and do not serve, and why.
+        passed_over: Vec<(PathBuf, String)>,
+    },
+    /// Another ONNX Runtime is in use already; a process can have one.
+    #[error("this process uses {} already, so {} cannot be loaded", loaded.display(), wanted.display())]
+    RuntimeAlreadyLoaded {
+        /// The one in use.
+        loaded: PathBuf,
+        /// The one that was wanted.
+        wanted: PathBuf,
+    },
+    /// There is no pinned ONNX Runtime for this platform.
+    #[error("there is no ready-made ONNX Runtime for {system} on {processor}")]
+    RuntimePlatform {
+        /// The operating system.
+        system: &'static str,
+        /// The processor architecture.
+        processor: &'static str,
+    },
+    /// pip did not fetch the wheel.
+    #[error("pip cannot be used to install ONNX Runtime: {reason}{}", indented(said))]
+    Pip {
+        /// Why, for a person.
+        reason: String,
+        /// The last lines that pip said, if any.
+        said: String,
+    },
+    /// A wheel is not the pinned one.
+    #[error("{} is not the expected wheel: its SHA-256 is {found}, expected {expected}", path.display())]
+    WheelHash {
+        /// The wheel.
+        path: PathBuf,
+        /// The pinned SHA-256.
+        expected: String,
+        /// The SHA-256 of the file.
+        found: String,
+    },
+    /// A wheel cannot be unpacked.
+    #[error("cannot unpack {}", path.display())]
+    Wheel {
+        /// The wheel.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// ONNX Runtime refused a network or failed to run it.
+    #[error("cannot {action} the network of model `{name}`")]
+    Network {
+        /// The model's name.
+        name: String,
+        /// `load` or `run`.
+        action: &'static str,
+        /// What ONNX Runtime said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A network is not what its manifest says.
+    #[error("the network of model `{name}` is not as its manifest says: {what}")]
+    NetworkShape {
+        /// The model's name.
+        name: String,
+        /// Stated against found.
+        what: String,
+    },
+
     // --- catalog ---------------------------------------------------------------------------------
     /// SQLite refused something.
     #[error("the catalog {} cannot be used", path.display())]
@@ -85,16 +261,57 @@ impl Error {
     /// The command or step that mends it, as a sentence without a full stop; `None` where there is
     /// nothing better to say than the message itself.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::CatalogTooNew { .. } => {
-                Some("use a newer likeness, or another `--library`".into())
+        let install = "run `likeness runtime install`, or name one with `--onnxruntime PATH`";
+        Some(match self {
+            Error::NoLibrary { .. } | Error::NothingIndexed { .. } | Error::NoRoots { .. } => {
+                "run `likeness index DIR` first".into()
             }
-            Error::NotACatalog { .. } => Some("name another folder with `--library`".into()),
-            Error::StoredFeatures { .. } | Error::StoredModel { .. } => Some(
-                "restore the library folder from a backup, or index into a fresh `--library`"
-                    .into(),
-            ),
-            _ => None,
-        }
+            Error::ModelNotIndexed { wanted, .. } => {
+                format!("run `likeness index --model {wanted}` to add them")
+            }
+            Error::ModelChanged { .. } => {
+                "run `likeness index` to embed the photos with the new one; the old vectors stay".into()
+            }
+            Error::NoSuchImage { .. } => "`likeness find` prints the ids that exist".into(),
+            Error::NothingToEvaluate { .. } => {
+                "put the photos of one thing into one folder, and index the folder above".into()
+            }
+            Error::Locked { .. } => "wait until it is done, or use another `--library`".into(),
+            Error::NotAFolder { .. } => "name the folder that holds it".into(),
+            Error::RootMissing { .. } | Error::RootEmpty { .. } => {
+                "connect the drive that holds it, or forget its photos with `likeness index --prune`"
+                    .into()
+            }
+            Error::RuntimeUnfit { .. } | Error::RuntimeMissing { .. } => install.into(),
+            Error::RuntimePlatform { .. } => {
+                "build ONNX Runtime for it and name the library with `--onnxruntime PATH`".into()
+            }
+            Error::Pip { .. } => "install Python 3 with pip (Debian: `apt install python3-pip`), or \
+                                  fetch the wheel elsewhere and run `likeness runtime install --wheel FILE`"
+                .into(),
+            Error::WheelHash { .. } | Error::Wheel { .. } => {
+                "fetch it again; `likeness runtime status` names the version that is wanted".into()
+            }
+            Error::CatalogTooNew { .. } => "use a newer likeness, or another `--library`".into(),
+            Error::NotACatalog { .. } => "name another folder with `--library`".into(),
+            Error::StoredFeatures { .. } | Error::StoredModel { .. } => {
+                "restore the library folder from a backup, or index into a fresh `--library`".into()
+            }
+            _ => return None,
+        })
     }
+}
+
+/// `; found but of no use: …`, or nothing.
+fn list(passed_over: &[(PathBuf, String)]) -> String {
+    let each = |(path, reason): &(PathBuf, String)| format!("{} ({reason})", path.display());
+    match passed_over {
+        [] => String::new(),
+        some => format!(" ({} of no use)", some.iter().map(each).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Another program's words, each line below the message and set in.
+fn indented(said: &str) -> String {
+    said.lines().map(|line| format!("\n    {line}")).collect()
 }

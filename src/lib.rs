@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod embedding;
 pub mod error;
+pub mod index;
 pub mod network;
 pub mod photo;
 pub mod progress;

@@ -120,6 +120,7 @@ impl<'a> Batch<'a> {
             "SELECT image_id FROM files WHERE root_id = ?1 AND path = ?2",
             params![root.0, path],
         )?;
+        self.revive(image)?;
         self.run(
             "INSERT INTO files (root_id, path, size, mtime_ns, image_id) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (root_id, path) DO UPDATE SET
@@ -128,6 +129,29 @@ impl<'a> Batch<'a> {
         )?;
         self.run("DELETE FROM skipped WHERE root_id = ?1 AND path = ?2", params![root.0, path])?;
         Ok(before.map(ImageId))
+    }
+
+    /// Makes the features of an image that no file held newer than every index: an index that was
+    /// built while no file held it does not contain it.
+    fn revive(&mut self, image: ImageId) -> Result<()> {
+        let held = self
+            .one("SELECT 1 FROM files WHERE image_id = ?1 LIMIT 1", params![image.0])?
+            .is_some();
+        if held {
+            return Ok(());
+        }
+        let waiting: Vec<i64> = self.all(
+            "SELECT id FROM embeddings WHERE image_id = ?1 AND id < (SELECT max(id) FROM embeddings)",
+            params![image.0],
+            |row| row.get(0),
+        )?;
+        for embedding in waiting {
+            self.run(
+                "UPDATE embeddings SET id = (SELECT max(id) + 1 FROM embeddings) WHERE id = ?1",
+                params![embedding],
+            )?;
+        }
+        Ok(())
     }
 
     /// The other files that hold the same image.
@@ -183,12 +207,6 @@ impl<'a> Batch<'a> {
         .map(drop)
     }
 
-    /// The highest file number so far: what comes later in this run is newer.
-    pub fn newest_file(&self) -> Result<FileId> {
-        let id = self.one("SELECT coalesce(max(id), 0) FROM files", [])?;
-        Ok(FileId(id.unwrap_or(0)))
-    }
-
     /// Forgets the files of a scope that a whole walk did not come upon: neither in `seen`, nor newer
     /// than `newest_before`, nor below a path that could not be read. Returns how many.
     pub fn forget_vanished(
@@ -214,6 +232,17 @@ impl<'a> Batch<'a> {
             self.unlink(*id)?;
         }
         Ok(gone.len() as u64)
+    }
+
+    /// How many files of a scope are remembered as left out, pictures or not.
+    pub fn count_skips(&self, scope: &Scope) -> Result<u64> {
+        let (first, end) = path_range(&scope.below);
+        let count = self.one(
+            "SELECT count(*) FROM skipped
+             WHERE root_id = ?1 AND path >= ?2 AND (?3 IS NULL OR path < ?3)",
+            params![scope.root.0, first, end],
+        )?;
+        Ok(count.unwrap_or(0).cast_unsigned())
     }
 
     /// Forgets the skipped files of a scope for which `exists` says no. Their number is not told: they

@@ -39,6 +39,18 @@ impl Catalog {
         Ok(count.unwrap_or(0).cast_unsigned())
     }
 
+    /// How many of them are newer than `after`.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn count_newer(&self, model: ModelId, after: Sequence) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM embeddings e WHERE e.model_id = ?1 AND e.id > ?2 AND {ALIVE}"
+        );
+        let count = self.one(&sql, params![model.0, after.0], |row| row.get::<_, i64>(0))?;
+        Ok(count.unwrap_or(0).cast_unsigned())
+    }
+
     /// Gives each image that a file holds, with its features of `model`, to `each`, oldest first;
     /// only those newer than `after`. One at a time: memory does not grow with their number.
     ///

@@ -183,6 +183,15 @@ impl Catalog {
         )
     }
 
+    /// The highest file number so far: what is linked later is newer.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn newest_file(&self) -> Result<FileId> {
+        let id = self.one("SELECT coalesce(max(id), 0) FROM files", [], |row| row.get(0))?;
+        Ok(FileId(id.unwrap_or(0)))
+    }
+
     /// Runs a query that gives one row or none; its statement stays prepared.
     fn one<T>(
         &self,

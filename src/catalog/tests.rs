@@ -106,8 +106,8 @@ fn a_folder_whose_name_begins_like_another_is_not_inside_it() {
 fn only_what_a_whole_walk_missed_is_forgotten() {
     let names: [&[u8]; 4] = [b"a.jpg", b"b.jpg", b"locked/c.jpg", b"sub/d.jpg"];
     let (_dir, mut catalog, scope, _) = catalog("/photos", &names);
+    let newest = catalog.newest_file().unwrap();
     let mut batch = catalog.batch().unwrap();
-    let newest = batch.newest_file().unwrap();
     let new = batch.add_image(&hash(b"new"), &FACTS).unwrap();
     batch.link(scope.root, &file(b"new.jpg"), new).unwrap();
     let seen = HashSet::from([FileId(1)]);
@@ -128,7 +128,7 @@ fn features_of_images_without_files_are_kept_but_not_given() {
     batch.commit().unwrap();
     let mut ids = Vec::new();
     catalog
-        .each_embedding(model, embeddings::Sequence(0), |_, id, _| {
+        .each_embedding(model, Sequence(0), |_, id, _| {
             ids.push(id.0);
             Ok(())
         })
@@ -138,6 +138,25 @@ fn features_of_images_without_files_are_kept_but_not_given() {
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].path, Path::new("/photos/b.jpg"));
     assert!(catalog.features(model, ImageId(1)).unwrap().is_some());
+}
+
+#[test]
+fn an_image_that_comes_back_is_newer_than_every_index() {
+    let (_dir, mut catalog, scope, model) = catalog("/photos", &[b"a.jpg", b"b.jpg"]);
+    let newest = Sequence(2);
+    assert_eq!(catalog.count_newer(model, newest).unwrap(), 0);
+    let mut batch = catalog.batch().unwrap();
+    batch.unlink_path(scope.root, &file(b"a.jpg").relative).unwrap();
+    batch.link(scope.root, &file(b"back.jpg"), ImageId(1)).unwrap();
+    batch.link(scope.root, &file(b"copy of b.jpg"), ImageId(2)).unwrap();
+    batch.commit().unwrap();
+    let mut newer = Vec::new();
+    let each = |_, id: ImageId, _| {
+        newer.push(id.0);
+        Ok(())
+    };
+    catalog.each_embedding(model, newest, each).unwrap();
+    assert_eq!(newer, [1]);
 }
 
 #[test]

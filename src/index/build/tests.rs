@@ -1,0 +1,189 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::index::{Unusable, open};
+
+const WIDTH: usize = 64;
+const MODEL: ModelFingerprint = ModelFingerprint::from_bytes([3; 32]);
+
+/// A small deterministic generator (SplitMix64), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+/// Clusters of non-negative vectors, as rectified features are.
+fn embeddings(count: usize, seed: u64) -> Vec<Embedding> {
+    let mut random = Random(seed);
+    let centres: Vec<Vec<f32>> = (0..count.div_ceil(40).max(1))
+        .map(|_| (0..WIDTH).map(|_| (random.next() - 0.5).max(0.0)).collect())
+        .collect();
+    (0..count)
+        .map(|i| {
+            let centre = &centres[i % centres.len()];
+            let noisy: Vec<f32> =
+                centre.iter().map(|c| (c + 0.15 * (random.next() - 0.5)).max(0.0) + 1e-6).collect();
+            Embedding::normalised(&noisy).unwrap()
+        })
+        .collect()
+}
+
+fn build_from(folder: &Path, embeddings: &[Embedding]) -> Index {
+    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
+        for (embedding, number) in embeddings.iter().zip(1..) {
+            take(number, ImageId(number * 10), embedding.clone())?;
+        }
+        Ok(())
+    };
+    let contents = Contents { fingerprint: MODEL, width: WIDTH, embeddings: &each };
+    build(folder, &contents, Params::default(), &Watch::none()).unwrap()
+}
+
+fn exact(embeddings: &[Embedding], query: &Embedding, k: usize) -> Vec<i64> {
+    let mut all: Vec<(f32, i64)> =
+        embeddings.iter().zip(1..).map(|(e, n)| (query.cosine(e), n * 10)).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    all.into_iter().take(k).map(|(_, id)| id).collect()
+}
+
+#[test]
+fn the_graph_finds_what_exact_search_finds() {
+    let seed = 20_261_124;
+    let all = embeddings(6_000, seed);
+    let dir = tempfile::tempdir().unwrap();
+    let index = build_from(dir.path(), &all);
+    let mut found = 0;
+    let queries: Vec<_> = all.iter().step_by(60).collect();
+    for query in &queries {
+        let expected = exact(&all, query, 10);
+        let candidates = index.search(query, 50, 96);
+        found += expected.iter().filter(|id| candidates.iter().any(|c| c.id.0 == **id)).count();
+    }
+    let recall = found as f64 / (queries.len() * 10) as f64;
+    assert!(recall >= 0.99, "recall@10 {recall} with seed {seed}");
+}
+
+#[test]
+fn every_point_finds_itself() {
+    let seed = 7;
+    let all = embeddings(3_000, seed);
+    let dir = tempfile::tempdir().unwrap();
+    let index = build_from(dir.path(), &all);
+    for (query, number) in all.iter().zip(1..) {
+        let found = index.search(query, 10, 64);
+        assert!(found.iter().any(|c| c.id == ImageId(number * 10)), "{number} with seed {seed}");
+    }
+}
+
+#[test]
+fn thousands_of_copies_are_all_reachable() {
+    let mut all = embeddings(500, 1);
+    all.extend(std::iter::repeat_n(all[0].clone(), 2_500));
+    let dir = tempfile::tempdir().unwrap();
+    let index = build_from(dir.path(), &all);
+    let found = index.search(&all[499], 3_000, 3_000);
+    assert_eq!(found.iter().map(|c| c.id).collect::<HashSet<_>>().len(), 3_000);
+}
+
+#[test]
+fn none_one_and_two_points_are_an_index_too() {
+    for count in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let all = embeddings(count, 5);
+        let index = build_from(dir.path(), &all);
+        assert_eq!(index.len(), count);
+        let found = index.search(&embeddings(1, 5)[0], 10, 64);
+        assert_eq!(found.len(), count);
+        assert!(open(dir.path(), MODEL, WIDTH).is_ok());
+    }
+}
+
+#[test]
+fn an_index_of_another_model_or_width_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    build_from(dir.path(), &embeddings(10, 1));
+    let other = ModelFingerprint::from_bytes([4; 32]);
+    assert!(matches!(open(dir.path(), other, WIDTH), Err(Unusable::OtherModel)));
+    assert!(matches!(open(dir.path(), MODEL, 65), Err(Unusable::OtherModel)));
+    let nowhere = dir.path().join("nowhere");
+    assert!(matches!(open(&nowhere, MODEL, WIDTH), Err(Unusable::Missing)));
+}
+
+#[test]
+fn a_new_generation_replaces_the_old_one_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = build_from(dir.path(), &embeddings(10, 1));
+    std::fs::create_dir(dir.path().join("generation-left-by-a-killed-build")).unwrap();
+    let new = build_from(dir.path(), &embeddings(20, 1));
+    assert_ne!(old.generation(), new.generation());
+    // The old one is still mapped and still answers.
+    assert_eq!(old.search(&embeddings(1, 1)[0], 3, 64).len(), 3);
+    let mut left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [new.generation(), "manifest.json"]);
+}
+
+#[test]
+fn a_build_that_is_cancelled_leaves_the_old_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = build_from(dir.path(), &embeddings(10, 1));
+    let cancelled = std::sync::atomic::AtomicBool::new(true);
+    let all = embeddings(5, 1);
+    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
+        all.iter().try_for_each(|e| take(1, ImageId(1), e.clone()))
+    };
+    let contents = Contents { fingerprint: MODEL, width: WIDTH, embeddings: &each };
+    let watch = Watch::new(&|_| {}, &cancelled);
+    let error = build(dir.path(), &contents, Params::default(), &watch).unwrap_err();
+    assert!(matches!(error, Error::Cancelled));
+    assert_eq!(open(dir.path(), MODEL, WIDTH).unwrap().generation(), old.generation());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = build_from(dir.path(), &embeddings(30, 1));
+    let generation = dir.path().join(index.generation());
+    drop(index);
+    for name in [CODES, GRAPH, IDS] {
+        let path = generation.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 20 + 1) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            std::fs::write(&path, &flipped).unwrap();
+            let opened = open(dir.path(), MODEL, WIDTH);
+            assert!(matches!(opened, Err(Unusable::Damaged { .. })), "{name} flipped at {at}");
+            std::fs::write(&path, &whole[..at]).unwrap();
+            let opened = open(dir.path(), MODEL, WIDTH);
+            assert!(matches!(opened, Err(Unusable::Damaged { .. })), "{name} cut at {at}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+    let manifest = dir.path().join("manifest.json");
+    let whole = std::fs::read_to_string(&manifest).unwrap();
+    for bad in [
+        "",
+        "{}",
+        "[1]",
+        &whole[..whole.len() / 2],
+        &whole.replace("\"count\": 30", "\"count\": 29"),
+    ] {
+        std::fs::write(&manifest, bad).unwrap();
+        let opened = open(dir.path(), MODEL, WIDTH);
+        assert!(matches!(opened, Err(Unusable::Damaged { .. })), "manifest {bad}");
+    }
+    std::fs::remove_file(&manifest).unwrap();
+    assert!(matches!(open(dir.path(), MODEL, WIDTH), Err(Unusable::Missing)));
+}

@@ -9,4 +9,5 @@ pub mod network;
 pub mod photo;
 pub mod progress;
 pub mod record;
+pub mod runtime;
 pub mod scan;

@@ -1,0 +1,53 @@
+//! ONNX Runtime: found, installed, loaded, and asked. The only room that uses `ort`.
+//!
+//! The library is loaded at run time, never linked, so that building needs nothing but crates and the
+//! user's own build of it (CUDA, OpenVINO) can be used.
+
+mod install;
+mod load;
+mod locate;
+mod probe;
+mod session;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use install::{PINNED_VERSION, Source, install, installed};
+pub use load::{Runtime, load};
+pub use locate::{Candidate, Located, Origin, locate};
+pub use probe::{MINIMUM_VERSION, Unfit, Version};
+pub use session::FeatureSession;
+
+use crate::error::{Error, Result};
+use crate::progress::Watch;
+
+/// Where to look for ONNX Runtime, and whether it may be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuntimeConfig {
+    /// The library the user named, or the folder that holds it; then no other is looked for.
+    pub explicit: Option<PathBuf>,
+    /// likeness's own data folder: an installed runtime lies in its `runtime` folder.
+    pub data: PathBuf,
+    /// Never use the network.
+    pub offline: bool,
+}
+
+/// Finds ONNX Runtime, installs it when there is none that serves, and loads it.
+///
+/// # Errors
+/// [`Error::RuntimeUnfit`] when the one the user named does not serve; [`Error::RuntimeMissing`] when
+/// there is none and the network must not be used; those of [`install`] and [`load`].
+pub fn ensure(config: &RuntimeConfig, watch: &Watch<'_>) -> Result<Runtime> {
+    let located = locate(config)?;
+    if let Some(found) = located.found {
+        return load(&found);
+    }
+    if config.offline {
+        let passed_over = located.passed_over.into_iter();
+        let passed_over = passed_over.map(|(path, reason)| (path, reason.to_string())).collect();
+        return Err(Error::RuntimeMissing { passed_over });
+    }
+    let path = install(&config.data, &Source::PyPi, watch)?;
+    load(&Candidate { path, origin: Origin::Data, version: PINNED_VERSION })
+}

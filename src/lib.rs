@@ -4,10 +4,13 @@
 pub mod catalog;
 pub mod embedding;
 pub mod error;
+pub mod evaluate;
 pub mod index;
+pub mod library;
 pub mod network;
 pub mod photo;
 pub mod progress;
+pub mod query;
 pub mod record;
 pub mod runtime;
 pub mod scan;

@@ -13,6 +13,9 @@ mod sniff;
 pub use decode::{MAX_MEGAPIXELS, Photo, decode};
 pub use read::{PhotoBytes, from_bytes, read};
 
+/// The version of the decoders: a file that an older version left out is looked at again.
+pub const DECODER_VERSION: u32 = 1;
+
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,0 +1,197 @@
+//! A library folder: the catalog, and the search index that can always be made again from it.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::catalog::{Catalog, ModelRecord, Sequence};
+use crate::embedding::Embedding;
+use crate::error::{Error, Result};
+use crate::index::{self, Contents, Index, Params, Unusable};
+use crate::progress::Watch;
+use crate::record::ImageId;
+
+/// The index is made again when this share of it has changed: photos that came since sit in a tail
+/// that is scanned exactly, photos that went are filtered from the answers.
+pub const REBUILD_SHARE: f64 = 0.1;
+
+/// Below this many changes the index is left as it is, however small the library.
+pub const REBUILD_CHANGES: u64 = 100;
+
+/// An open library.
+#[derive(Debug)]
+pub struct Library {
+    folder: PathBuf,
+    catalog: Catalog,
+}
+
+/// The right to change a library, held by one process at a time; given back when dropped.
+#[derive(Debug)]
+pub struct WriteLock(#[expect(dead_code, reason = "held open for its lock")] File);
+
+/// How the search index of a model stands against the catalog.
+#[derive(Debug)]
+pub enum IndexState {
+    /// It serves.
+    Ready {
+        /// The index.
+        index: Index,
+        /// Photos newer than the index: they are scanned exactly.
+        tail: u64,
+        /// Photos in the index that no file holds any more: they are left out of answers.
+        dead: u64,
+    },
+    /// There is none, or none that can be trusted.
+    Unusable(Unusable),
+}
+
+impl Library {
+    /// Opens the library in `folder`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be made; the errors of [`Catalog::open`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let catalog = Catalog::open(&catalog_path(folder))?;
+        Ok(Self { folder: folder.to_path_buf(), catalog })
+    }
+
+    /// Opens a library that is there already.
+    ///
+    /// # Errors
+    /// [`Error::NoLibrary`] when there is none; the errors of [`Catalog::open`].
+    pub fn open_existing(folder: &Path) -> Result<Self> {
+        let catalog = Catalog::open_existing(&catalog_path(folder))?
+            .ok_or_else(|| Error::NoLibrary { folder: folder.to_path_buf() })?;
+        Ok(Self { folder: folder.to_path_buf(), catalog })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The catalog, for reading.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(crate) fn catalog_mut(&mut self) -> &mut Catalog {
+        &mut self.catalog
+    }
+
+    /// Takes the right to change the library.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process has it.
+    pub fn lock(&self) -> Result<WriteLock> {
+        let path = self.folder.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(WriteLock(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { folder: self.folder.clone() }),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
+        }
+    }
+
+    /// The model to ask with: the one named, by name or by the beginning of its fingerprint, else the
+    /// one of the last run of `index`.
+    ///
+    /// # Errors
+    /// [`Error::NothingIndexed`] when the library holds no features at all,
+    /// [`Error::ModelNotIndexed`] when it holds none of the model named.
+    pub fn model(&self, name: Option<&str>) -> Result<ModelRecord> {
+        let nothing = || Error::NothingIndexed { folder: self.folder.clone() };
+        let Some(name) = name else { return self.catalog.current_model()?.ok_or_else(nothing) };
+        let models = self.catalog.models()?;
+        // Newest first: a name may have stood for another network before.
+        let matches = |model: &&ModelRecord| {
+            model.name == name
+                || (name.len() >= 8 && model.fingerprint.to_string().starts_with(name))
+        };
+        if let Some(model) = models.iter().rev().find(matches) {
+            return Ok(model.clone());
+        }
+        if models.is_empty() {
+            return Err(nothing());
+        }
+        let held = models.into_iter().map(|model| model.name).collect();
+        Err(Error::ModelNotIndexed { wanted: name.to_owned(), held })
+    }
+
+    /// Opens the index of a model and compares it with the catalog.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`]; an index that is missing or damaged is a state, not an error.
+    pub fn index_state(&self, model: &ModelRecord) -> Result<IndexState> {
+        let index = match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+            Ok(index) => index,
+            Err(unusable) => return Ok(IndexState::Unusable(unusable)),
+        };
+        let alive = self.catalog.count_embedded(model.id)?;
+        let tail = self.catalog.count_newer(model.id, Sequence(index.last_sequence()))?;
+        let indexed_alive = alive.saturating_sub(tail);
+        let dead = (index.len() as u64).saturating_sub(indexed_alive);
+        Ok(IndexState::Ready { index, tail, dead })
+    }
+
+    /// Makes the index of a model again when it is missing, cannot be trusted, or has changed by more
+    /// than [`REBUILD_SHARE`]. No inference: the features come from the catalog.
+    ///
+    /// # Errors
+    /// As [`Library::rebuild_index`].
+    pub fn refresh_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<()> {
+        match self.index_state(model)? {
+            IndexState::Ready { index, tail, dead } => {
+                let allowed = (index.len() as f64 * REBUILD_SHARE) as u64;
+                if tail + dead <= allowed.max(REBUILD_CHANGES) {
+                    return Ok(());
+                }
+            }
+            IndexState::Unusable(Unusable::Missing) => {}
+            IndexState::Unusable(reason) => {
+                watch.note(format!("making the search index again from the catalog: {reason}"));
+            }
+        }
+        self.rebuild_index(model, watch).map(drop)
+    }
+
+    /// Makes the index of a model again from the catalog. The old one serves until the new one is
+    /// whole and on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written, [`Error::Cancelled`], [`Error::Catalog`].
+    pub fn rebuild_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
+        let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
+            self.catalog.each_embedding(model.id, Sequence(0), |sequence, id, features| {
+                take(sequence.0, id, features.embedding())
+            })
+        };
+        let contents =
+            Contents { fingerprint: model.fingerprint, width: model.width, embeddings: &each };
+        index::build(&self.index_folder(model), &contents, Params::default(), watch)
+    }
+
+    /// The images that are newer than an index, with their embeddings.
+    pub(crate) fn each_newer(
+        &self,
+        model: &ModelRecord,
+        after: Sequence,
+        mut each: impl FnMut(ImageId, Embedding) -> Result<()>,
+    ) -> Result<()> {
+        self.catalog
+            .each_embedding(model.id, after, |_, id, features| each(id, features.embedding()))
+    }
+
+    pub(crate) fn index_folder(&self, model: &ModelRecord) -> PathBuf {
+        self.folder.join("index").join(format!("{:.16}", model.fingerprint))
+    }
+}
+
+fn catalog_path(folder: &Path) -> PathBuf {
+    folder.join("catalog.sqlite")
+}

@@ -132,6 +132,26 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    // --- export ----------------------------------------------------------------------------------
+    /// The name of the target tells no format.
+    #[error("the name {} does not tell a format", path.display())]
+    ExportFormat {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The target is a folder.
+    #[error("{} is a folder, not a file to write", path.display())]
+    ExportTarget {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The folder of the target is missing.
+    #[error("there is no folder {} to write into", folder.display())]
+    ExportFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+
     // --- runtime ---------------------------------------------------------------------------------
     /// A library that was named does not serve as ONNX Runtime.
     #[error("{} does not serve as ONNX Runtime: {reason}", path.display())]
@@ -282,6 +302,11 @@ impl Error {
                 "connect the drive that holds it, or forget its photos with `likeness index --prune`"
                     .into()
             }
+            Error::ExportFormat { .. } => {
+                "end it in .npy, .csv or .jsonl, or say `--format npy|csv|jsonl`".into()
+            }
+            Error::ExportTarget { .. } => "name a file in it, as `embeddings.npy`".into(),
+            Error::ExportFolder { .. } => "make it first, or name another".into(),
             Error::RuntimeUnfit { .. } | Error::RuntimeMissing { .. } => install.into(),
             Error::RuntimePlatform { .. } => {
                 "build ONNX Runtime for it and name the library with `--onnxruntime PATH`".into()

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod embedding;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod index;
 pub mod library;
 pub mod network;

@@ -1,0 +1,51 @@
+//! Comma-separated values (RFC 4180), floats in their shortest form that reads back the same.
+
+use std::path::Path;
+
+use super::Writer;
+use super::sink::Sink;
+use crate::error::{Error, Result};
+use crate::record::ExportRow;
+
+pub(super) struct Csv {
+    writer: csv::Writer<Sink>,
+    out: std::path::PathBuf,
+}
+
+impl Csv {
+    pub(super) fn create(out: &Path, width: usize) -> Result<Self> {
+        let writer = csv::Writer::from_writer(Sink::create(out)?);
+        let mut csv = Self { writer, out: out.to_path_buf() };
+        let names = ["id", "path", "content_hash", "width", "height"].map(str::to_owned);
+        let names = names.into_iter().chain((0..width).map(|i| format!("e{i}")));
+        csv.record(names.map(String::into_bytes))?;
+        Ok(csv)
+    }
+
+    fn record(&mut self, fields: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+        self.writer
+            .write_record(fields)
+            .map_err(|error| Error::io("write", &self.out)(error.into()))
+    }
+}
+
+impl Writer for Csv {
+    fn write(&mut self, row: &ExportRow, vector: &[f32]) -> Result<()> {
+        let identity = [
+            row.id.to_string().into_bytes(),
+            // As the file system has it: a name that is not UTF-8 survives.
+            row.path.as_os_str().as_encoded_bytes().to_vec(),
+            row.content_hash.to_string().into_bytes(),
+            row.width.to_string().into_bytes(),
+            row.height.to_string().into_bytes(),
+        ];
+        let values = vector.iter().map(|value| value.to_string().into_bytes());
+        self.record(identity.into_iter().chain(values))
+    }
+
+    fn finish(self: Box<Self>, _count: u64) -> Result<Vec<Sink>> {
+        let out = self.out;
+        let sink = self.writer.into_inner();
+        Ok(vec![sink.map_err(|error| Error::io("write", &out)(error.into_error()))?])
+    }
+}

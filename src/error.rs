@@ -228,6 +228,134 @@ pub enum Error {
         what: String,
     },
 
+    // --- model -----------------------------------------------------------------------------------
+    /// No manifest knows a model of this name.
+    #[error("no model is named `{name}`")]
+    ModelUnknown {
+        /// What was asked for.
+        name: String,
+        /// The names that are known.
+        known: Vec<String>,
+    },
+    /// Not a name a model can have.
+    #[error("`{name}` cannot be the name of a model")]
+    ModelName {
+        /// What was given.
+        name: String,
+    },
+    /// A model's file is not on this machine, and no source gave it.
+    #[error("model `{name}` is not on this machine and cannot be fetched: {reason}")]
+    ModelMissing {
+        /// The model.
+        name: String,
+        /// What kept it from being fetched: each source with its reason.
+        reason: String,
+        /// The file's usual name, and its size.
+        file: String,
+        /// Where it can be downloaded.
+        urls: Box<[String]>,
+        /// Where it is looked for.
+        place: PathBuf,
+    },
+    /// A source offers another file than the manifest pins. Nothing of it is kept.
+    #[error(
+        "{origin} is not the file of model `{name}`: its sha256 is {found}, expected {expected}"
+    )]
+    ModelMismatch {
+        /// The model.
+        name: String,
+        /// The path or address.
+        origin: String,
+        /// The pinned SHA-256.
+        expected: String,
+        /// That of the file.
+        found: String,
+    },
+    /// An installed model's file is no longer what was installed.
+    #[error("the file {} of model `{name}` is damaged: its sha256 is {found}, expected {expected}", path.display())]
+    ModelDamaged {
+        /// The model.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The SHA-256 it had when it was installed.
+        expected: String,
+        /// The one it has now.
+        found: String,
+    },
+    /// The name is taken.
+    #[error("another model is named `{name}` already")]
+    ModelExists {
+        /// The name.
+        name: String,
+    },
+    /// Known perhaps, but not on this machine.
+    #[error("model `{name}` is not installed")]
+    ModelNotInstalled {
+        /// The name.
+        name: String,
+    },
+    /// A manifest that cannot be understood.
+    #[error("the model manifest {origin} cannot be used")]
+    ModelManifest {
+        /// The path or address.
+        origin: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The mirror cannot be asked.
+    #[error("the model mirror {address} cannot be used: {reason}")]
+    ModelMirror {
+        /// The folder or address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bytes are not an ONNX model.
+    #[error("{} is not an ONNX model", path.display())]
+    ModelFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A network of another kind than likeness can use.
+    #[error("the network {} cannot be used: {reason}", path.display())]
+    ModelUnsuited {
+        /// The file.
+        path: PathBuf,
+        /// What it wants or gives that likeness cannot serve.
+        reason: String,
+    },
+    /// The classifier was not recognised.
+    #[error("cannot find the features of {}: {reason}; it ends in{}", path.display(), lines(tail))]
+    ModelHead {
+        /// The file.
+        path: PathBuf,
+        /// Where the search ended.
+        reason: String,
+        /// The last nodes: operator, name, outputs.
+        tail: Vec<String>,
+    },
+    /// The named tensor cannot hold features.
+    #[error("{} computes no tensor `{tensor}` from its input; it ends in{}", path.display(), lines(tail))]
+    ModelTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The last nodes: operator, name, outputs.
+        tail: Vec<String>,
+    },
+    /// The graph does not tell the number of features, and nobody else did.
+    #[error("cannot tell how many features the tensor `{tensor}` of {} holds", path.display())]
+    ModelWidth {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+
     // --- catalog ---------------------------------------------------------------------------------
     /// SQLite refused something.
     #[error("the catalog {} cannot be used", path.display())]
@@ -317,6 +445,48 @@ impl Error {
             Error::WheelHash { .. } | Error::Wheel { .. } => {
                 "fetch it again; `likeness runtime status` names the version that is wanted".into()
             }
+            Error::ModelUnknown { known, .. } => format!(
+                "known are {}; `likeness model import FILE` adds another",
+                known.join(", ")
+            ),
+            Error::ModelName { .. } => "a model's name is made of letters, digits, `.`, `_` and `-`, \
+                                        and begins with a letter or digit"
+                .into(),
+            Error::ModelMissing { file, urls, place, .. } => {
+                let from = match &**urls {
+                    [] => String::new(),
+                    some => format!(" from {}", some.join("\n      or ")),
+                };
+                format!(
+                    "get {file}{from}\n      and put it at {}\n      or name a mirror that \
+                     has it with `--mirror` or LIKENESS_MIRROR\n      or use a network file of your own: \
+                     `likeness model import FILE`",
+                    place.display()
+                )
+            }
+            Error::ModelMismatch { .. } => {
+                "replace it with the right file, or import it under a name of its own with \
+                 `likeness model import FILE --name NAME`"
+                    .into()
+            }
+            Error::ModelDamaged { name, .. } => {
+                format!("run `likeness model remove {name}`, then fetch or import it again")
+            }
+            Error::ModelExists { name } => format!(
+                "give it another name with `--name`, or run `likeness model remove {name}` first"
+            ),
+            Error::ModelNotInstalled { .. } => "`likeness model list` shows what there is".into(),
+            Error::ModelManifest { .. } => {
+                "mend it, or leave it out: `likeness model list` shows what remains".into()
+            }
+            Error::ModelMirror { .. } => "name a folder or an http(s) address with `--mirror`".into(),
+            Error::ModelHead { .. } | Error::ModelTensor { .. } => {
+                "name the tensor that holds the features: `likeness model import FILE --output TENSOR`"
+                    .into()
+            }
+            Error::ModelWidth { .. } => {
+                "state it: `likeness model import FILE --width N`".into()
+            }
             Error::CatalogTooNew { .. } => "use a newer likeness, or another `--library`".into(),
             Error::NotACatalog { .. } => "name another folder with `--library`".into(),
             Error::StoredFeatures { .. } | Error::StoredModel { .. } => {
@@ -334,6 +504,11 @@ fn list(passed_over: &[(PathBuf, String)]) -> String {
         [] => String::new(),
         some => format!(" ({} of no use)", some.iter().map(each).collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// Each on a line of its own below the message, set in.
+fn lines(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("\n    {text}")).collect()
 }
 
 /// Another program's words, each line below the message and set in.

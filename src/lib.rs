@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod export;
 pub mod index;
 pub mod library;
+pub mod model;
 pub mod network;
 pub mod photo;
 pub mod progress;

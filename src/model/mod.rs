@@ -1,0 +1,31 @@
+//! ONNX file → feature network. The only room that knows model manifests, where models come from,
+//! and the ONNX format.
+//!
+//! [`ModelStore::obtain`] finds a model's file by name, in the model folders, a mirror, or the
+//! internet; its SHA-256 decides. [`ModelStore::prepare`] takes the classifier off, keeps the result
+//! in a cache, and describes it as a [`FeatureNetwork`](crate::network::FeatureNetwork).
+//! [`normalise`] makes the input such a network takes.
+
+mod digest;
+mod fetch;
+mod head;
+mod import;
+mod install;
+mod manifest;
+mod mirror;
+mod onnx;
+mod prepare;
+mod preprocess;
+mod proxy;
+mod publish;
+mod store;
+mod surgery;
+mod trace;
+mod wire;
+
+pub use digest::Sha256;
+pub use import::ImportOptions;
+pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput};
+pub use prepare::NetworkFacts;
+pub use preprocess::normalise;
+pub use store::{Installed, Listed, ModelStore, Place, StoreConfig, Verdict};

@@ -1,0 +1,467 @@
+//! An ONNX file as far as an edit must understand it: the graph's nodes, constants, inputs and
+//! outputs, each with the bytes it came in. Field numbers are those of `onnx.proto`.
+
+use std::borrow::Cow;
+
+use super::wire::{Malformed, fields, put_bytes, put_int, put_length};
+
+/// `TensorProto.DataType` of 32-bit floats.
+pub(crate) const FLOAT: i64 = 1;
+/// `TensorProto.DataType` of unsigned 8-bit integers.
+pub(crate) const UINT8: i64 = 2;
+
+/// Many times what any published network has; keeps a hostile file from filling the memory with
+/// empty nodes.
+const MOST_PARTS: usize = 1_000_000;
+/// Graphs inside `If` and `Loop` nodes, inside one another.
+const MOST_NESTING: usize = 32;
+
+/// A `ModelProto`: the graph, and everything else as it came.
+pub(crate) struct Model<'a> {
+    pub(crate) ir_version: i64,
+    pub(crate) graph: Graph<'a>,
+    /// The fields before and behind the graph.
+    before: Vec<&'a [u8]>,
+    behind: Vec<&'a [u8]>,
+}
+
+/// A `GraphProto`.
+#[derive(Default)]
+pub(crate) struct Graph<'a> {
+    pub(crate) parts: Vec<Part<'a>>,
+}
+
+/// One field of a `GraphProto`, with its bytes.
+pub(crate) struct Part<'a> {
+    pub(crate) raw: &'a [u8],
+    pub(crate) kind: Kind<'a>,
+}
+
+/// What a field of a graph is.
+pub(crate) enum Kind<'a> {
+    Node(Node<'a>),
+    Initializer(Tensor<'a>),
+    /// A sparse initializer, or a quantisation annotation: it belongs to the tensor of this name.
+    About(&'a str),
+    Input(ValueInfo<'a>),
+    Output(ValueInfo<'a>),
+    ValueInfo(ValueInfo<'a>),
+    Other,
+}
+
+/// A `NodeProto`.
+#[derive(Debug, Default)]
+pub(crate) struct Node<'a> {
+    pub(crate) op: &'a str,
+    pub(crate) domain: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) inputs: Vec<&'a str>,
+    pub(crate) outputs: Vec<&'a str>,
+    /// Tensors of this graph that graphs inside the node (`If`, `Loop`) may use: every name they
+    /// mention, so rather too many than too few.
+    pub(crate) captured: Vec<&'a str>,
+    attributes: Vec<Attribute<'a>>,
+}
+
+/// An `AttributeProto`, as far as the attributes asked for go.
+#[derive(Debug, Default)]
+struct Attribute<'a> {
+    name: &'a str,
+    int: i64,
+    ints: Vec<i64>,
+    tensor: Option<Tensor<'a>>,
+}
+
+/// A `TensorProto`: its description; the data stays where it is.
+#[derive(Debug, Default)]
+pub(crate) struct Tensor<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dims: Vec<i64>,
+    pub(crate) data_type: i64,
+    /// Whether the data lies in another file.
+    pub(crate) external: bool,
+    raw_data: Option<&'a [u8]>,
+    int64_data: Vec<i64>,
+}
+
+/// A `ValueInfoProto` of a tensor.
+#[derive(Debug, Default)]
+pub(crate) struct ValueInfo<'a> {
+    pub(crate) name: &'a str,
+    /// The `TensorProto.DataType`, 0 where it is not said.
+    pub(crate) elem_type: i64,
+    /// The axes, `None` where the shape is not said.
+    pub(crate) dims: Option<Vec<Dim<'a>>>,
+}
+
+/// The length of an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dim<'a> {
+    Fixed(i64),
+    Named(&'a str),
+    Unknown,
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut ir_version = 0;
+        let mut graph = None;
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                7 if graph.is_some() => return Err(Malformed::TwoGraphs),
+                7 => graph = Some(Graph::parse(field.bytes()?)?),
+                // Training graphs refer to weights that the edit may remove.
+                20 => {}
+                number => {
+                    if number == 1 {
+                        ir_version = field.int()?;
+                    }
+                    if graph.is_none() { &mut before } else { &mut behind }.push(field.raw);
+                }
+            }
+        }
+        Ok(Self { ir_version, graph: graph.ok_or(Malformed::NoGraph)?, before, behind })
+    }
+
+    /// The file with `graph` in the place of its own: slices to write one after the other.
+    pub(crate) fn with_graph(&self, graph: Vec<Cow<'a, [u8]>>) -> Vec<Cow<'a, [u8]>> {
+        let mut key = Vec::new();
+        put_length(&mut key, 7, graph.iter().map(|piece| piece.len()).sum());
+        let borrowed = |raw: &&'a [u8]| Cow::Borrowed(*raw);
+        let mut pieces: Vec<_> = self.before.iter().map(borrowed).collect();
+        pieces.push(Cow::Owned(key));
+        pieces.extend(graph);
+        pieces.extend(self.behind.iter().map(borrowed));
+        pieces
+    }
+}
+
+impl<'a> Graph<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut parts = Vec::new();
+        for field in fields(bytes) {
+            let field = field?;
+            let kind = match field.number {
+                1 => Kind::Node(Node::parse(field.bytes()?, 0)?),
+                5 => Kind::Initializer(Tensor::parse(field.bytes()?)?),
+                11 => Kind::Input(ValueInfo::parse(field.bytes()?)?),
+                12 => Kind::Output(ValueInfo::parse(field.bytes()?)?),
+                13 => Kind::ValueInfo(ValueInfo::parse(field.bytes()?)?),
+                14 => Kind::About(name_in(field.bytes()?, 1)?),
+                15 => Kind::About(sparse_name(field.bytes()?)?),
+                _ => Kind::Other,
+            };
+            if parts.len() == MOST_PARTS {
+                return Err(Malformed::TooManyParts(MOST_PARTS));
+            }
+            parts.push(Part { raw: field.raw, kind });
+        }
+        Ok(Self { parts })
+    }
+
+    pub(crate) fn nodes(&self) -> impl DoubleEndedIterator<Item = &Node<'a>> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            Kind::Node(node) => Some(node),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn initializers(&self) -> impl Iterator<Item = &Tensor<'a>> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            Kind::Initializer(tensor) => Some(tensor),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &ValueInfo<'a>> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            Kind::Input(info) => Some(info),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &ValueInfo<'a>> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            Kind::Output(info) => Some(info),
+            _ => None,
+        })
+    }
+
+    /// What the file declares of tensors between input and output.
+    pub(crate) fn value_infos(&self) -> impl Iterator<Item = &ValueInfo<'a>> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            Kind::ValueInfo(info) => Some(info),
+            _ => None,
+        })
+    }
+}
+
+impl<'a> Node<'a> {
+    fn parse(bytes: &'a [u8], depth: usize) -> Result<Self, Malformed> {
+        let mut node = Self::default();
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                1 => node.inputs.push(field.text()?),
+                2 => node.outputs.push(field.text()?),
+                3 => node.name = field.text()?,
+                4 => node.op = field.text()?,
+                5 => {
+                    let attribute = Attribute::parse(field.bytes()?, &mut node.captured, depth)?;
+                    node.attributes.push(attribute);
+                }
+                7 => node.domain = field.text()?,
+                _ => {}
+            }
+        }
+        Ok(node)
+    }
+
+    /// Whether this is the ONNX standard's operator `op`.
+    pub(crate) fn is(&self, op: &str) -> bool {
+        self.op == op && matches!(self.domain, "" | "ai.onnx")
+    }
+
+    /// Whether this is an operator of ONNX Runtime's own domain.
+    pub(crate) fn is_microsoft(&self, op: &str) -> bool {
+        self.op == op && self.domain == "com.microsoft"
+    }
+
+    /// The input at `index`, `None` where it is left out.
+    pub(crate) fn input(&self, index: usize) -> Option<&'a str> {
+        self.inputs.get(index).copied().filter(|name| !name.is_empty())
+    }
+
+    /// An integer attribute, `default` where it is left out.
+    pub(crate) fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, |attribute| attribute.int)
+    }
+
+    /// An attribute that is a list of integers.
+    pub(crate) fn ints(&self, name: &str) -> Option<&[i64]> {
+        Some(&self.attribute(name)?.ints)
+    }
+
+    /// An attribute that is a tensor.
+    pub(crate) fn tensor(&self, name: &str) -> Option<&Tensor<'a>> {
+        self.attribute(name)?.tensor.as_ref()
+    }
+
+    fn attribute(&self, name: &str) -> Option<&Attribute<'a>> {
+        self.attributes.iter().find(|attribute| attribute.name == name)
+    }
+}
+
+impl<'a> Attribute<'a> {
+    fn parse(
+        bytes: &'a [u8],
+        captured: &mut Vec<&'a str>,
+        depth: usize,
+    ) -> Result<Self, Malformed> {
+        let mut attribute = Self::default();
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                1 => attribute.name = field.text()?,
+                3 => attribute.int = field.int()?,
+                8 => field.ints(&mut attribute.ints)?,
+                5 => attribute.tensor = Some(Tensor::parse(field.bytes()?)?),
+                // A graph, or one of several.
+                6 | 11 => names_mentioned(field.bytes()?, captured, depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(attribute)
+    }
+}
+
+/// Collects what the nodes and outputs of an inner graph refer to.
+fn names_mentioned<'a>(
+    graph: &'a [u8],
+    names: &mut Vec<&'a str>,
+    depth: usize,
+) -> Result<(), Malformed> {
+    if depth > MOST_NESTING {
+        return Err(Malformed::TooDeep(MOST_NESTING));
+    }
+    for field in fields(graph) {
+        let field = field?;
+        match field.number {
+            1 => {
+                let node = Node::parse(field.bytes()?, depth)?;
+                names.extend(node.inputs);
+                names.extend(node.captured);
+            }
+            // A branch may hand out a tensor of the outer graph as it is.
+            12 => names.push(name_in(field.bytes()?, 1)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Tensor<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut tensor = Self::default();
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                1 => field.ints(&mut tensor.dims)?,
+                2 => tensor.data_type = field.int()?,
+                7 => field.ints(&mut tensor.int64_data)?,
+                8 => tensor.name = field.text()?,
+                9 => tensor.raw_data = Some(field.bytes()?),
+                14 => tensor.external = field.int()? == 1,
+                _ => {}
+            }
+        }
+        Ok(tensor)
+    }
+
+    /// The values of a tensor of 64-bit integers, as shapes are given; `None` for other types.
+    pub(crate) fn int64s(&self) -> Option<Vec<i64>> {
+        const INT64: i64 = 7;
+        if self.data_type != INT64 || self.external {
+            return None;
+        }
+        match self.raw_data {
+            Some(raw) => {
+                let (values, rest) = raw.as_chunks::<8>();
+                rest.is_empty().then(|| values.iter().map(|v| i64::from_le_bytes(*v)).collect())
+            }
+            None => Some(self.int64_data.clone()),
+        }
+    }
+}
+
+impl<'a> ValueInfo<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut info = Self::default();
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                1 => info.name = field.text()?,
+                2 => info.parse_type(field.bytes()?)?,
+                _ => {}
+            }
+        }
+        Ok(info)
+    }
+
+    fn parse_type(&mut self, bytes: &'a [u8]) -> Result<(), Malformed> {
+        for field in fields(bytes) {
+            let field = field?;
+            // Tensors only: sequences, maps and optionals carry no shape.
+            if field.number != 1 {
+                continue;
+            }
+            for field in fields(field.bytes()?) {
+                let field = field?;
+                match field.number {
+                    1 => self.elem_type = field.int()?,
+                    2 => self.dims = Some(parse_shape(field.bytes()?)?),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_shape(bytes: &[u8]) -> Result<Vec<Dim<'_>>, Malformed> {
+    let mut dims = Vec::new();
+    for field in fields(bytes) {
+        let field = field?;
+        if field.number != 1 {
+            continue;
+        }
+        let mut dim = Dim::Unknown;
+        for field in fields(field.bytes()?) {
+            let field = field?;
+            match field.number {
+                1 => dim = Dim::Fixed(field.int()?),
+                2 if !field.bytes()?.is_empty() => dim = Dim::Named(field.text()?),
+                _ => {}
+            }
+        }
+        dims.push(dim);
+    }
+    Ok(dims)
+}
+
+/// The last string field `number` of a message.
+fn name_in(message: &[u8], number: u32) -> Result<&str, Malformed> {
+    let mut name = "";
+    for field in fields(message) {
+        let field = field?;
+        if field.number == number {
+            name = field.text()?;
+        }
+    }
+    Ok(name)
+}
+
+/// The name of a `SparseTensorProto`: that of its values.
+fn sparse_name(message: &[u8]) -> Result<&str, Malformed> {
+    let mut name = "";
+    for field in fields(message) {
+        let field = field?;
+        if field.number == 1 {
+            name = name_in(field.bytes()?, 8)?;
+        }
+    }
+    Ok(name)
+}
+
+/// A graph's field 1: a node of the standard domain without name, with integer attributes.
+pub(crate) fn node_field(
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: &[(&str, i64)],
+) -> Vec<u8> {
+    const INT: i64 = 2;
+    let mut node = Vec::new();
+    for input in inputs {
+        put_bytes(&mut node, 1, input.as_bytes());
+    }
+    put_bytes(&mut node, 2, output.as_bytes());
+    put_bytes(&mut node, 4, op.as_bytes());
+    for (name, value) in attributes {
+        let mut attribute = Vec::new();
+        put_bytes(&mut attribute, 1, name.as_bytes());
+        put_int(&mut attribute, 3, *value);
+        put_int(&mut attribute, 20, INT);
+        put_bytes(&mut node, 5, &attribute);
+    }
+    let mut field = Vec::new();
+    put_bytes(&mut field, 1, &node);
+    field
+}
+
+/// A graph's field `number` (11 input, 12 output): a tensor of 32-bit floats of this shape.
+pub(crate) fn value_info_field(number: u32, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+    let mut shape = Vec::new();
+    for dim in dims {
+        let mut content = Vec::new();
+        match dim {
+            Dim::Fixed(length) => put_int(&mut content, 1, *length),
+            Dim::Named(name) => put_bytes(&mut content, 2, name.as_bytes()),
+            Dim::Unknown => {}
+        }
+        put_bytes(&mut shape, 1, &content);
+    }
+    let mut tensor = Vec::new();
+    put_int(&mut tensor, 1, FLOAT);
+    put_bytes(&mut tensor, 2, &shape);
+    let mut kind = Vec::new();
+    put_bytes(&mut kind, 1, &tensor);
+    let mut info = Vec::new();
+    put_bytes(&mut info, 1, name.as_bytes());
+    put_bytes(&mut info, 2, &kind);
+    let mut field = Vec::new();
+    put_bytes(&mut field, number, &info);
+    field
+}

@@ -1,0 +1,89 @@
+//! From pixels to the network's input.
+
+use crate::network::{Channels, InputTensor, Layout, Pixels, Preprocessing};
+
+/// Normalises the square crop of one photo: `(value * scale - mean) / std` a channel, in the channel
+/// order and layout the network was trained with. `pixels` is `[size, size]`, resized and cropped
+/// already; the result holds `3 * size * size` values.
+///
+/// # Panics
+/// When the picture is not `size` × `size` pixels.
+pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing) -> InputTensor {
+    let size = preprocessing.size;
+    assert_eq!((pixels.width(), pixels.height()), (size, size), "cropped to the network's size");
+    // Only 256 values a channel are possible: the formula is worked out for each of them once.
+    let levels: [[f32; 256]; 3] = std::array::from_fn(|channel| {
+        let (mean, std) = (preprocessing.mean[channel], preprocessing.std[channel]);
+        std::array::from_fn(|level| (level as f32 * preprocessing.scale - mean) / std)
+    });
+    // The place of the network's first, second and third channel in an RGB pixel.
+    let places = match preprocessing.channels {
+        Channels::Rgb => [0, 1, 2],
+        Channels::Bgr => [2, 1, 0],
+    };
+    let (rgb, _) = pixels.as_rgb().as_chunks::<3>();
+    let mut values = vec![0.0; rgb.len() * 3];
+    match preprocessing.layout {
+        Layout::Nchw => {
+            let planes = values.chunks_exact_mut(rgb.len());
+            for ((plane, place), levels) in planes.zip(places).zip(&levels) {
+                for (value, pixel) in plane.iter_mut().zip(rgb) {
+                    *value = levels[usize::from(pixel[place])];
+                }
+            }
+        }
+        Layout::Nhwc => {
+            let (channels, _) = values.as_chunks_mut::<3>();
+            for (value, pixel) in channels.iter_mut().zip(rgb) {
+                *value = std::array::from_fn(|i| levels[i][usize::from(pixel[places[i]])]);
+            }
+        }
+    }
+    InputTensor(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Filter;
+
+    fn preprocessing(channels: Channels, layout: Layout) -> Preprocessing {
+        Preprocessing {
+            size: 2,
+            resize: 2,
+            filter: Filter::Bilinear,
+            channels,
+            layout,
+            scale: 1.0 / 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+
+    /// Pixels 0 1 2 | 3 4 5 | 6 7 8 | 9 10 11.
+    fn pixels() -> Pixels {
+        Pixels::new(2, 2, (0..12).collect())
+    }
+
+    #[test]
+    fn planes_follow_the_layout_and_the_channel_order() {
+        type ChannelOf = fn(usize) -> usize;
+        let (plane, interleaved): (ChannelOf, ChannelOf) = (|i| i / 4, |i| i % 3);
+        let cases = [
+            (Channels::Rgb, Layout::Nchw, plane, [0u8, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]),
+            (Channels::Bgr, Layout::Nchw, plane, [2, 5, 8, 11, 1, 4, 7, 10, 0, 3, 6, 9]),
+            (Channels::Rgb, Layout::Nhwc, interleaved, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+            (Channels::Bgr, Layout::Nhwc, interleaved, [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9]),
+        ];
+        for (channels, layout, channel_of, levels) in cases {
+            let p = preprocessing(channels, layout);
+            let expected: Vec<f32> = (0..12)
+                .map(|i| {
+                    let channel = channel_of(i);
+                    (f32::from(levels[i]) * p.scale - p.mean[channel]) / p.std[channel]
+                })
+                .collect();
+            assert_eq!(normalise(&pixels(), &p).0, expected, "{channels:?} {layout:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod embedding;
+pub mod engine;
 pub mod error;
 pub mod evaluate;
 pub mod export;
@@ -16,3 +17,4 @@ pub mod query;
 pub mod record;
 pub mod runtime;
 pub mod scan;
+pub mod sync;

@@ -34,7 +34,7 @@ pub enum IndexState {
     /// It serves.
     Ready {
         /// The index.
-        index: Index,
+        index: Box<Index>,
         /// Photos newer than the index: they are scanned exactly.
         tail: u64,
         /// Photos in the index that no file holds any more: they are left out of answers.
@@ -136,7 +136,7 @@ impl Library {
         let tail = self.catalog.count_newer(model.id, Sequence(index.last_sequence()))?;
         let indexed_alive = alive.saturating_sub(tail);
         let dead = (index.len() as u64).saturating_sub(indexed_alive);
-        Ok(IndexState::Ready { index, tail, dead })
+        Ok(IndexState::Ready { index: Box::new(index), tail, dead })
     }
 
     /// Makes the index of a model again when it is missing, cannot be trusted, or has changed by more

@@ -88,5 +88,12 @@ pub(crate) enum ProgressMode {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Index(command::index::Args),
+    Find(command::find::Args),
+    Export(command::export::Args),
+    Status(command::status::Args),
+    Evaluate(command::evaluate::Args),
+    Rebuild(command::rebuild::Args),
+    Runtime(command::runtime::Args),
     Generate(command::generate::Args),
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use etcetera::BaseStrategy;
+use likeness::model::{ModelStore, StoreConfig};
+use likeness::network::FeatureNetwork;
 use likeness::progress::Watch;
+use likeness::runtime::RuntimeConfig;
 
 use super::args::Global;
 use super::progress::Progress;
@@ -50,6 +53,39 @@ impl Context {
             progress,
             on_event: Box::new(move |event| ear.show(event)),
         })
+    }
+
+    /// How to find ONNX Runtime.
+    pub(crate) fn runtime(&self) -> RuntimeConfig {
+        RuntimeConfig {
+            explicit: self.onnxruntime.clone(),
+            data: self.data.clone(),
+            offline: self.offline,
+        }
+    }
+
+    /// The models of this machine, and the way to more of them.
+    pub(crate) fn models(&self) -> ModelStore {
+        let folder = self.data.join("models");
+        let library_folder = Some(self.library.join("models")).filter(|f| *f != folder);
+        ModelStore::new(StoreConfig {
+            folder,
+            library_folder,
+            mirror: self.mirror.clone(),
+            offline: self.offline,
+            cache: self.data.join("networks"),
+        })
+    }
+
+    /// The feature network of a model, fetched and prepared where need be.
+    pub(crate) fn network(
+        &self,
+        name: Option<&str>,
+        watch: &Watch<'_>,
+    ) -> anyhow::Result<FeatureNetwork> {
+        let models = self.models();
+        let installed = models.obtain(name, watch)?;
+        Ok(models.prepare(&installed, watch)?)
     }
 
     /// The ear and the brake for work in the library.

@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use image::codecs::png::PngDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::read::PhotoBytes;
 use super::{Unreadable, jpeg, resize, sniff};
@@ -93,22 +93,18 @@ fn decoder(photo: &PhotoBytes) -> Result<Box<dyn ImageDecoder + '_>, Unreadable>
     Ok(Box::new(reader.into_decoder().map_err(|e| damaged(photo, &e))?))
 }
 
-fn damaged(photo: &PhotoBytes, error: &image::ImageError) -> Unreadable {
+fn damaged(photo: &PhotoBytes, error: &ImageError) -> Unreadable {
+    let format = sniff::usual_name(photo.format);
     let text = error.to_string();
-    let is_end = matches!(error, image::ImageError::IoError(io)
-        if io.kind() == std::io::ErrorKind::UnexpectedEof);
-    if is_end || text.contains("unexpected end of file") {
-        let format = match photo.format {
-            ImageFormat::Jpeg => "JPEG",
-            ImageFormat::Png => "PNG",
-            ImageFormat::WebP => "WebP",
-            ImageFormat::Gif => "GIF",
-            ImageFormat::Bmp => "BMP",
-            _ => "TIFF",
-        };
-        return Unreadable::Truncated { format };
+    let reason = || text.trim_end_matches('.').replace('\n', " ");
+    match error {
+        ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Unreadable::Truncated { format }
+        }
+        _ if text.contains("unexpected end of file") => Unreadable::Truncated { format },
+        ImageError::Unsupported(_) => Unreadable::Variant { format, reason: reason() },
+        _ => Unreadable::Damaged { reason: reason() },
     }
-    Unreadable::Damaged { reason: text.trim_end_matches('.').replace('\n', " ") }
 }
 
 /// 8-bit RGB; what is transparent shows white, as on a page.

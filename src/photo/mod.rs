@@ -41,6 +41,14 @@ pub enum Unreadable {
         /// The format's usual name.
         format: &'static str,
     },
+    /// A rare kind of a format that is decoded otherwise.
+    #[error("a kind of {format} that is not decoded by this version: {reason}")]
+    Variant {
+        /// The format's usual name.
+        format: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
     /// The decoder could not make sense of the bytes.
     #[error("damaged: {reason}")]
     Damaged {

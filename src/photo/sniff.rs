@@ -9,14 +9,14 @@ use super::Unreadable;
 /// How many bytes of a file decide what it is.
 pub(super) const HEAD: usize = 64;
 
-/// The formats that are decoded, with the names that the catalog stores.
-const DECODED: [(ImageFormat, &str); 6] = [
-    (ImageFormat::Jpeg, "jpeg"),
-    (ImageFormat::Png, "png"),
-    (ImageFormat::WebP, "webp"),
-    (ImageFormat::Gif, "gif"),
-    (ImageFormat::Bmp, "bmp"),
-    (ImageFormat::Tiff, "tiff"),
+/// The formats that are decoded, with the names that the catalog stores and those that people use.
+const DECODED: [(ImageFormat, &str, &str); 6] = [
+    (ImageFormat::Jpeg, "jpeg", "JPEG"),
+    (ImageFormat::Png, "png", "PNG"),
+    (ImageFormat::WebP, "webp", "WebP"),
+    (ImageFormat::Gif, "gif", "GIF"),
+    (ImageFormat::Bmp, "bmp", "BMP"),
+    (ImageFormat::Tiff, "tiff", "TIFF"),
 ];
 
 /// Names that claim a picture: a file that bears one and is none is worth telling.
@@ -49,7 +49,7 @@ pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<ImageFormat, Unr
         Ok(ImageFormat::Tiff) if TIFF_RAWS.contains(&extension.as_str()) => {
             Err(Unreadable::Unsupported { format: "camera RAW" })
         }
-        Ok(format) if DECODED.iter().any(|(decoded, _)| *decoded == format) => Ok(format),
+        Ok(format) if DECODED.iter().any(|(decoded, ..)| *decoded == format) => Ok(format),
         _ if claims_picture => Err(Unreadable::Disguised),
         _ => Err(Unreadable::NotAPhoto),
     }
@@ -57,7 +57,16 @@ pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<ImageFormat, Unr
 
 /// The name the catalog stores for a format that is decoded.
 pub(super) fn name(format: ImageFormat) -> &'static str {
-    DECODED.iter().find(|(decoded, _)| *decoded == format).map_or("unknown", |(_, name)| name)
+    known(format).1
+}
+
+/// The name people use for a format that is decoded.
+pub(super) fn usual_name(format: ImageFormat) -> &'static str {
+    known(format).2
+}
+
+fn known(format: ImageFormat) -> &'static (ImageFormat, &'static str, &'static str) {
+    DECODED.iter().find(|(decoded, ..)| *decoded == format).expect("sniffing gives no other")
 }
 
 /// Picture formats that are recognised so that the reason can name them.
@@ -75,7 +84,9 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
         };
     }
     let starts = |magic: &[u8]| head.starts_with(magic);
-    if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") {
+    if starts(b"II+\0") || starts(b"MM\0+") {
+        Some("BigTIFF")
+    } else if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") {
         Some("JPEG XL")
     } else if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") {
         Some("JPEG 2000")

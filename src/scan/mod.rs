@@ -83,7 +83,7 @@ pub enum Found {
     },
 }
 
-/// Walks `root` (absolute), or only the folder `below` it, in no promised order.
+/// Walks `root` (absolute), or only the folder `below` it, folder by folder in the order of names.
 ///
 /// Sockets, pipes and devices are passed over, as are symbolic links unless
 /// [`Selection::follow_links`].
@@ -95,6 +95,7 @@ pub fn walk<'a>(
     let start = if below.as_os_str().is_empty() { root.to_path_buf() } else { root.join(below) };
     WalkDir::new(start)
         .follow_links(selection.follow_links)
+        .sort_by_file_name()
         .into_iter()
         .filter_entry(move |entry| wanted(entry, root, selection))
         .filter_map(move |entry| match entry {

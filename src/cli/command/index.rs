@@ -1,0 +1,182 @@
+//! `likeness index`: bring the library up to date with folders.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use likeness::engine::Engine;
+use likeness::library::Library;
+use likeness::record::Skipped;
+use likeness::scan::{Exclude, Selection};
+use likeness::sync::{self, SyncOptions, SyncReport};
+use serde_json::json;
+
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+
+/// Skipped files that are listed by name; `status --skipped` lists them all.
+const LISTED: usize = 10;
+
+/// Index folders of photos: new and changed ones are embedded, vanished ones leave the results.
+///
+/// Photos are only ever read. Unchanged files are not opened; moved, renamed and copied ones are not
+/// embedded again. Ctrl-C stops after the running batch and keeps all finished work.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  likeness index ~/Photos
+  likeness index ~/Photos /mnt/archive --exclude '*.tmp.jpg' --exclude raw
+  likeness index                 bring all known folders up to date
+  likeness index ~/Photos --json --progress json
+
+Names that begin with a dot, @eaDir, node_modules and the like are left out; --hidden takes them too.
+Exit code 3 means: finished, but some files were skipped. See: likeness status --skipped")]
+pub(crate) struct Args {
+    /// The folders, walked to their ends [default: all that were indexed before]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dirs: Vec<PathBuf>,
+
+    /// Leave out what matches: a name (`*.tmp.jpg`, `raw`), or a path below DIR (`2019/**/raw`)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Take hidden files and system folders too
+    #[arg(long)]
+    hidden: bool,
+
+    /// Follow symbolic links; loops are found
+    #[arg(long)]
+    follow_links: bool,
+
+    /// Forget the photos of a DIR that is missing or empty
+    #[arg(long)]
+    prune: bool,
+
+    /// Open again what was skipped before, though it did not change
+    #[arg(long)]
+    retry_skipped: bool,
+
+    /// The model to embed with [default: the library's, else the default model]
+    #[arg(long, value_name = "NAME|FILE")]
+    model: Option<String>,
+
+    /// Photos decoded and networks run at once [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let exclude = Exclude::new(&args.exclude).unwrap_or_else(|error| usage(&error));
+    let watch = context.watch();
+    let mut library = Library::open(&context.library)?;
+    let remembered = library.catalog().current_model()?.map(|model| model.name);
+    let network = context.network(args.model.as_deref().or(remembered.as_deref()), &watch)?;
+    let engine = Engine::new(network, context.runtime());
+    let options = SyncOptions {
+        folders: args.dirs,
+        selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
+        prune: args.prune,
+        retry_skipped: args.retry_skipped,
+        threads: args.threads.map_or_else(cores, usize::from),
+    };
+    let report = sync::sync(&mut library, &engine, &options, &watch)?;
+    let summary = Summary { report, model: engine.network().name.clone(), device: engine.device() };
+    summary.print(args.json, context)?;
+    Ok(summary.exit())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn usage(error: &globset::Error) -> ! {
+    use clap::CommandFactory;
+    crate::cli::args::Cli::command()
+        .error(clap::error::ErrorKind::ValueValidation, format!("--exclude: {error}"))
+        .exit()
+}
+
+struct Summary {
+    report: SyncReport,
+    model: String,
+    device: &'static str,
+}
+
+impl Summary {
+    fn skipped(&self) -> u64 {
+        self.report.skipped.len() as u64 + self.report.skipped_before
+    }
+
+    fn images_per_second(&self) -> f64 {
+        let seconds = self.report.elapsed.as_secs_f64();
+        if seconds > 0.0 { self.report.embedded as f64 / seconds } else { 0.0 }
+    }
+
+    fn exit(&self) -> Exit {
+        match (self.report.interrupted, self.skipped()) {
+            (true, _) => Exit::Interrupted,
+            (false, 0) => Exit::Done,
+            (false, _) => Exit::Skipped,
+        }
+    }
+
+    fn print(&self, as_json: bool, context: &Context) -> anyhow::Result<()> {
+        let SyncReport { added, updated, moved, unchanged, removed, embedded, .. } = self.report;
+        let seconds = self.report.elapsed.as_secs_f64();
+        let mut out = context.stdout();
+        if as_json {
+            return Ok(out.json(&json!({
+                "added": added,
+                "updated": updated,
+                "moved": moved,
+                "unchanged": unchanged,
+                "removed": removed,
+                "skipped": self.skipped(),
+                "skipped_files": self.report.skipped,
+                "embedded": embedded,
+                "seconds": round(seconds, 1000.0),
+                "images_per_second": round(self.images_per_second(), 100.0),
+                "model": self.model,
+                "device": self.device,
+                "interrupted": self.report.interrupted,
+            }))?);
+        }
+        self.list_skipped(context)?;
+        writeln!(
+            out,
+            "{added} added, {updated} updated, {moved} moved, {unchanged} unchanged, {removed} removed, {} skipped",
+            self.skipped()
+        )?;
+        if embedded > 0 {
+            writeln!(
+                out,
+                "{embedded} photos embedded in {seconds:.1} s ({:.1} a second) with {} on {}",
+                self.images_per_second(),
+                self.model,
+                self.device
+            )?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Which files were skipped in this run, and why: talk, so on stderr.
+    fn list_skipped(&self, context: &Context) -> anyhow::Result<()> {
+        let watch = context.watch();
+        for Skipped { path, reason } in self.report.skipped.iter().take(LISTED) {
+            watch.note(format!("skipped {}: {reason}", path.display()));
+        }
+        let more = self.report.skipped.len().saturating_sub(LISTED);
+        if more > 0 {
+            watch.note(format!("and {more} more; see `likeness status --skipped`"));
+        }
+        Ok(())
+    }
+}
+
+fn round(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
+}

@@ -1,0 +1,198 @@
+//! `likeness status`: what the library holds and what it works with.
+
+use std::io::Write;
+
+use likeness::catalog::{Counts, ModelRecord, RootRecord};
+use likeness::error::Error;
+use likeness::library::{IndexState, Library};
+use likeness::runtime;
+use serde_json::{Value, json};
+
+use super::runtime::summary;
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+
+/// Show what the library holds: folders, counts, model, runtime, search index.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  likeness status
+  likeness status --skipped          files that were left out, and why
+  likeness status --json")]
+pub(crate) struct Args {
+    /// List the files that were left out, and why
+    #[arg(long)]
+    skipped: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let library = match Library::open_existing(&context.library) {
+        Err(Error::NoLibrary { .. }) => None,
+        library => Some(library?),
+    };
+    if args.skipped {
+        return list_skipped(library.as_ref(), args.json, context);
+    }
+    let state = library.map(State::of).transpose()?;
+    let runtime = runtime::locate(&context.runtime());
+    let mut out = context.stdout();
+    if args.json {
+        out.json(&json!({
+            "library": context.library,
+            "exists": state.is_some(),
+            "catalog": state.as_ref().map(State::to_json),
+            "runtime": match &runtime {
+                Ok(located) => json!({ "found": located.found }),
+                Err(error) => json!({ "found": null, "error": error.to_string() }),
+            },
+            "data": context.data,
+        }))?;
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
+    writeln!(out, "library    {}", context.library.display())?;
+    match &state {
+        None => writeln!(out, "           nothing is there yet; begin with `likeness index DIR`")?,
+        Some(state) => state.print(&mut out)?,
+    }
+    match &runtime {
+        Ok(located) => writeln!(out, "runtime    {}", summary(located.found.as_ref()))?,
+        Err(error) => writeln!(out, "runtime    {error}")?,
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn list_skipped(
+    library: Option<&Library>,
+    as_json: bool,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let skipped = library.map_or(Ok(Vec::new()), |library| library.catalog().skipped())?;
+    let mut out = context.stdout();
+    if as_json {
+        let files: Vec<Value> = skipped
+            .iter()
+            .map(|file| json!({ "path": file.path.to_string_lossy(), "reason": file.reason }))
+            .collect();
+        out.json(&files)?;
+    } else {
+        for file in &skipped {
+            writeln!(out, "{}: {}", file.path.display(), file.reason)?;
+        }
+        if skipped.is_empty() {
+            context.watch().note("nothing was skipped");
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+struct State {
+    uuid: String,
+    roots: Vec<RootRecord>,
+    counts: Counts,
+    models: Vec<(ModelRecord, u64)>,
+    current: Option<(ModelRecord, IndexState)>,
+}
+
+impl State {
+    fn of(library: Library) -> anyhow::Result<Self> {
+        let catalog = library.catalog();
+        let counted = |model: ModelRecord| {
+            let embedded = catalog.count_embedded(model.id)?;
+            Ok((model, embedded))
+        };
+        let indexed = |model: ModelRecord| {
+            let state = library.index_state(&model)?;
+            Ok((model, state))
+        };
+        Ok(Self {
+            uuid: catalog.uuid()?,
+            roots: catalog.root_records()?,
+            counts: catalog.counts()?,
+            models: catalog.models()?.into_iter().map(counted).collect::<Result<_, Error>>()?,
+            current: catalog.current_model()?.map(indexed).transpose().map_err(|e: Error| e)?,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let roots = self
+            .roots
+            .iter()
+            .map(|root| json!({ "path": root.path.to_string_lossy(), "files": root.files }));
+        let models = self.models.iter().map(|(model, embedded)| {
+            json!({
+                "name": model.name,
+                "fingerprint": model.fingerprint,
+                "width": model.width,
+                "embedded": embedded,
+            })
+        });
+        json!({
+            "uuid": self.uuid,
+            "roots": roots.collect::<Vec<_>>(),
+            "counts": self.counts,
+            "models": models.collect::<Vec<_>>(),
+            "model": self.current.as_ref().map(|(model, _)| &model.name),
+            "index": self.current.as_ref().map(|(_, state)| index_json(state)),
+        })
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Counts { files, images, orphans, skipped } = self.counts;
+        for root in &self.roots {
+            writeln!(out, "folder     {} ({} files)", root.path.display(), root.files)?;
+        }
+        writeln!(out, "photos     {files} files, {images} different images, {skipped} skipped")?;
+        if orphans > 0 {
+            writeln!(out, "           {orphans} more images are known whose files are gone")?;
+        }
+        for (model, embedded) in &self.models {
+            let current = self.current.as_ref().is_some_and(|(c, _)| c.id == model.id);
+            writeln!(
+                out,
+                "model      {} {:.8}, {} features, {embedded} images{}",
+                model.name,
+                model.fingerprint,
+                model.width,
+                if current && self.models.len() > 1 { " (in use)" } else { "" }
+            )?;
+        }
+        if let Some((_, state)) = &self.current {
+            writeln!(out, "index      {}", index_text(state))?;
+        }
+        Ok(())
+    }
+}
+
+fn index_json(state: &IndexState) -> Value {
+    match state {
+        IndexState::Ready { index, tail, dead } => json!({
+            "usable": true,
+            "generation": index.generation(),
+            "images": index.len(),
+            "tail": tail,
+            "dead": dead,
+            "bytes": index.bytes(),
+            "params": index.params(),
+        }),
+        IndexState::Unusable(reason) => json!({ "usable": false, "reason": reason.to_string() }),
+    }
+}
+
+fn index_text(state: &IndexState) -> String {
+    match state {
+        IndexState::Ready { index, tail, dead } => format!(
+            "{}: {} images, {tail} newer, {dead} gone, {:.1} MB",
+            index.generation(),
+            index.len(),
+            index.bytes() as f64 / 1e6
+        ),
+        IndexState::Unusable(reason) => format!("{reason}; the next `find` makes it"),
+    }
+}

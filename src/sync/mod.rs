@@ -1,0 +1,101 @@
+//! Folders → library: scan → plan → decode → embed → catalog → index.
+//!
+//! ```text
+//! plan (1 thread) ─work─▶ decode (rayon) ─tensors─▶ embed (1-thread sessions) ─outcomes─▶ write (caller)
+//! ```
+//!
+//! Every channel is bounded, so memory does not depend on how many photos there are. What the writer
+//! has committed stays, whatever happens later.
+
+mod pipeline;
+mod plan;
+mod write;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::library::Library;
+use crate::progress::Watch;
+use crate::record::Skipped;
+use crate::scan::Selection;
+
+/// What to bring up to date, and how.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// The folders; none means every root that the library knows.
+    pub folders: Vec<PathBuf>,
+    /// Which files of them are wanted.
+    pub selection: Selection,
+    /// Forget the photos of a folder that is missing or holds no files any more.
+    pub prune: bool,
+    /// Open again what was left out before, though it did not change.
+    pub retry_skipped: bool,
+    /// How many photos are decoded, and how many one-thread sessions run, at once.
+    pub threads: usize,
+}
+
+/// What a run did. Every file that was found is counted once, in `added`, `updated`, `moved`,
+/// `unchanged`, `skipped` or `skipped_before`, or is no picture.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SyncReport {
+    /// Files that are new in the results.
+    pub added: u64,
+    /// Files whose content is another than before.
+    pub updated: u64,
+    /// Files found at a new path while the old one is gone: nothing was embedded for them.
+    pub moved: u64,
+    /// Files that are as they were.
+    pub unchanged: u64,
+    /// Files that are gone and left the results.
+    pub removed: u64,
+    /// Files that claimed to be pictures and were left out in this run, with the reason.
+    pub skipped: Vec<Skipped>,
+    /// Files left out in an earlier run and not opened again, as they did not change.
+    pub skipped_before: u64,
+    /// Photos that went through the network.
+    pub embedded: u64,
+    /// How long the run took, up to the point where all photos were in the catalog.
+    pub elapsed: Duration,
+    /// Whether the caller ended it early. What was finished is kept; nothing was removed.
+    pub interrupted: bool,
+}
+
+/// Brings the library up to date with the folders, and then its search index.
+///
+/// Unchanged files (same size and modification time) are not opened; moved, renamed and copied ones
+/// (same content) are not embedded again. One bad photo never stops the run.
+///
+/// # Errors
+/// [`Error::Locked`] when another process changes the library; [`Error::NotAFolder`],
+/// [`Error::RootMissing`] and [`Error::RootEmpty`] before anything is touched; what keeps the network
+/// from running; [`Error::Catalog`]. Committed batches stay in every case.
+pub fn sync(
+    library: &mut Library,
+    engine: &Engine,
+    options: &SyncOptions,
+    watch: &Watch<'_>,
+) -> Result<SyncReport> {
+    let _lock = library.lock()?;
+    let started = Instant::now();
+    let mut batch = library.catalog_mut().batch()?;
+    let model = batch.add_model(engine.network())?;
+    batch.use_model(model)?;
+    batch.commit()?;
+
+    let mut report = SyncReport::default();
+    let scopes = plan::enter(library, options, &mut report)?;
+    pipeline::run(library, engine, model, &scopes, options, &mut report, watch)?;
+    report.elapsed = started.elapsed();
+    report.interrupted = watch.is_cancelled();
+    if !report.interrupted {
+        let model = library.catalog().current_model()?.expect("set above");
+        match library.refresh_index(&model, watch) {
+            // The photos are safe; the next run, or the next question, makes the index.
+            Err(Error::Cancelled) => report.interrupted = true,
+            done => done?,
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,10 @@
+//! likeness as its users meet it: through the binary, in a temporary folder. One file a command.
+#![expect(clippy::unwrap_used, reason = "these are all tests")]
+
+mod export;
+mod find;
+mod index;
+mod sandbox;
+mod shared;
+mod status;
+mod tiny_network;

@@ -4,24 +4,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use hnsw_rs::hnsw::Hnsw;
 use memmap2::Mmap;
 
-use super::codes::{self, CodeDistance};
+use super::codes::{self, Codes};
 use super::generation::{self, CODES, Draft, GRAPH, IDS, Index};
 use super::graph::Lists;
-use super::search::Codes;
+use super::link::link;
 use super::{Params, Unusable};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
-use crate::progress::{Event, Watch};
+use crate::progress::Watch;
 use crate::record::{ImageId, ModelFingerprint};
-
-/// Points inserted between two looks at whether to stop.
-const CHUNK: usize = 2_048;
-
-/// Layers above which nothing is put; hnsw_rs allows 16.
-const MAX_LAYERS: usize = 16;
 
 /// What an index is made of.
 pub struct Contents<'a> {
@@ -61,7 +54,7 @@ pub fn build(
         // SAFETY: the draft folder is ours alone, and the file is complete.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", &codes_path))?;
         let codes = Codes { bytes: &map, row_bytes: codes::row_bytes(contents.width) };
-        link(&codes, written.count, params, watch)?
+        link(codes, written.count, params, watch)?
     };
     draft.write(GRAPH, &graph.to_bytes())?;
     let Contents { fingerprint, width, .. } = *contents;
@@ -103,61 +96,6 @@ fn write_codes(draft: &Draft, contents: &Contents<'_>, watch: &Watch<'_>) -> Res
         file.sync_all().map_err(Error::io("write", path))?;
     }
     Ok(written)
-}
-
-/// Lets hnsw_rs build and reads its neighbour lists out.
-fn link(codes: &Codes<'_>, count: usize, params: Params, watch: &Watch<'_>) -> Result<Lists> {
-    let hnsw = Hnsw::new(params.m, count, MAX_LAYERS, params.ef_construction, CodeDistance);
-    // hnsw_rs's `set_keeping_pruned` stays off: it fills rows with links inside a cluster of near copies
-    // until none leads out (recall@10 0.20 where it is 1.00 without, on 6,000 clustered vectors).
-    let total = count as u64;
-    for start in (0..count).step_by(CHUNK) {
-        watch.check()?;
-        watch.tell(Event::Building { done: start as u64, total });
-        let end = (start + CHUNK).min(count);
-        let rows: Vec<(&[i8], usize)> =
-            (start..end).map(|point| (codes.row(point as u32), point)).collect();
-        // The first point alone, so that no two threads take themselves for the first.
-        let first = usize::from(start == 0);
-        rows[..first].iter().for_each(|row| hnsw.insert_slice(*row));
-        hnsw.parallel_insert_slice(&rows[first..].to_vec());
-    }
-    watch.tell(Event::Building { done: total, total });
-    let mut lists = read_out(&hnsw, count);
-    lists.connect(|point| {
-        let near = hnsw.search(codes.row(point), 4 * params.m, params.ef_construction);
-        near.into_iter().map(|n| n.d_id as u32).collect()
-    });
-    Ok(lists)
-}
-
-fn read_out(hnsw: &Hnsw<'_, i8, CodeDistance>, count: usize) -> Lists {
-    let mut lists = Lists { base: vec![Vec::new(); count], above: Vec::new(), entry: 0 };
-    let mut highest = None;
-    for point in hnsw.get_point_indexation() {
-        let (number, level) = (point.get_origin_id() as u32, usize::from(point.get_point_id().0));
-        if highest.is_none_or(|(top, _)| level > top) {
-            highest = Some((level, number));
-        }
-        if lists.above.len() < level {
-            lists.above.resize_with(level, Vec::new);
-        }
-        for (layer, neighbours) in
-            point.get_neighborhood_id().into_iter().enumerate().take(level + 1)
-        {
-            let neighbours =
-                neighbours.into_iter().map(|n| n.d_id as u32).filter(|n| *n != number).collect();
-            match layer.checked_sub(1) {
-                None => lists.base[number as usize] = neighbours,
-                Some(above) => lists.above[above].push((number, neighbours)),
-            }
-        }
-    }
-    for layer in &mut lists.above {
-        layer.sort_unstable_by_key(|(point, _)| *point);
-    }
-    lists.entry = highest.map_or(0, |(_, point)| point);
-    lists
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! norm as a little-endian f32. The norm travels with the bytes because hnsw_rs hands its distance
 //! nothing but slices.
 
-use hnsw_rs::anndists::dist::distances::Distance;
-
+use super::kernel::dot;
 use crate::embedding::Embedding;
 
 /// Bytes of the inverse norm at the end of a row.
@@ -43,21 +42,30 @@ fn split(row: &[i8]) -> (&[i8], f32) {
     (code, f32::from_le_bytes(norm.map(i8::cast_unsigned)))
 }
 
-/// The dot product in 32-bit integers: exact up to 131,071 components of ±127. Compilers turn this
-/// form into packed multiply-adds.
-fn dot(a: &[i8], b: &[i8]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(i16::from(*a) * i16::from(*b))).sum()
+/// Rows of codes, one a point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Codes<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) row_bytes: usize,
 }
 
-/// What hnsw_rs builds with: 1 - cosine, never negative, never NaN, 0 for equal rows within rounding.
-/// Its own `DistDot` panics on its rounding and its `DistCosine` takes a zero vector for anything.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CodeDistance;
-
-impl Distance<i8> for CodeDistance {
-    fn eval(&self, a: &[i8], b: &[i8]) -> f32 {
-        (1.0 - cosine(a, b)).max(0.0)
+impl<'a> Codes<'a> {
+    /// The row of a point.
+    pub(super) fn row(&self, point: u32) -> &'a [i8] {
+        let at = point as usize * self.row_bytes;
+        as_signed(&self.bytes[at..at + self.row_bytes])
     }
+
+    /// All rows, in the order of their points.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'a [i8]> {
+        self.bytes.chunks_exact(self.row_bytes).map(as_signed)
+    }
+}
+
+/// The same bytes, read as signed.
+fn as_signed(bytes: &[u8]) -> &[i8] {
+    // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
 #[cfg(test)]
@@ -75,7 +83,6 @@ mod tests {
             let (a, b) = (Embedding::normalised(&a).unwrap(), Embedding::normalised(&b).unwrap());
             let (row_a, row_b) = (encode(&a), encode(&b));
             prop_assert!((cosine(&row_a, &row_b) - a.cosine(&b)).abs() < 0.01);
-            prop_assert!(CodeDistance.eval(&row_a, &row_a) < 1e-6);
             prop_assert_eq!(cosine(&row_a, &row_b), cosine(&row_b, &row_a));
         }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use super::codes;
+use super::codes::{self, Codes};
 use super::graph::Graph;
-use super::search::{Codes, Scratch, Space};
+use super::search::{Scratch, Space, scan};
 use super::{Candidate, Params, Unusable};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
@@ -160,7 +160,7 @@ impl Index {
         let row_bytes = codes::row_bytes(self.manifest.width);
         let codes = Codes { bytes: &self.codes, row_bytes };
         let nearest = if self.len() <= SCAN_UP_TO || ef.max(k) > self.len() / 5 {
-            codes.scan(&query, k)
+            scan(codes, &query, k)
         } else {
             let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
             self.scratch.search(&space, self.len(), &query, k, ef)

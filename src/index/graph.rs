@@ -9,8 +9,6 @@
 //! All little-endian. [`Graph::parse`] checks every size, and every read checks its bound, so that a
 //! damaged file gives fewer neighbours and nothing worse.
 
-use std::collections::VecDeque;
-
 const MAGIC: u32 = u32::from_le_bytes(*b"lkng");
 const VERSION: u32 = 1;
 const HEADER: usize = 8 * 4;
@@ -30,42 +28,6 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Makes every point reachable from the entry in the base layer: hnsw_rs may leave some that no
-    /// neighbour list names (its issues 32 and 37). `nearest` gives, for a point, others near it, best
-    /// first. Returns how many were connected.
-    pub(super) fn connect(&mut self, mut nearest: impl FnMut(u32) -> Vec<u32>) -> usize {
-        let mut reached = vec![false; self.base.len()];
-        self.reach(self.entry, &mut reached);
-        // A place beyond the usual degree for each of a few strays; the file is as wide as needed.
-        let spare = self.base.iter().map(Vec::len).max().unwrap_or(0) + 8;
-        let mut connected = 0;
-        for point in 0..self.base.len() as u32 {
-            if reached[point as usize] {
-                continue;
-            }
-            let has_room =
-                |other: &u32| reached[*other as usize] && self.base[*other as usize].len() < spare;
-            let near = nearest(point).into_iter().find(has_room);
-            // Any point will do before none does: one with room exists, as strays are reached in turn.
-            let host = near.or_else(|| (0..self.base.len() as u32).find(has_room));
-            let host = host.unwrap_or(self.entry);
-            self.base[host as usize].push(point);
-            connected += 1;
-            self.reach(point, &mut reached);
-        }
-        connected
-    }
-
-    fn reach(&self, from: u32, reached: &mut [bool]) {
-        let mut queue = VecDeque::from([from]);
-        while let Some(point) = queue.pop_front() {
-            if let Some(first @ false) = reached.get_mut(point as usize) {
-                *first = true;
-                queue.extend(&self.base[point as usize]);
-            }
-        }
-    }
-
     /// The file's bytes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let widest = |rows: &mut dyn Iterator<Item = usize>| rows.max().unwrap_or(0);
@@ -233,16 +195,6 @@ mod tests {
         assert_eq!(graph.above(&bytes, 0, 2).collect::<Vec<_>>(), [0]);
         assert_eq!(graph.above(&bytes, 0, 1).count(), 0);
         assert_eq!(graph.entry(), 2);
-    }
-
-    #[test]
-    fn points_that_nobody_names_are_connected() {
-        let mut lists = lists();
-        // 3 and 4 name each other, 5 stands alone.
-        assert_eq!(lists.connect(|_| vec![0, 1, 2]), 2);
-        let mut reached = vec![false; 6];
-        lists.reach(lists.entry, &mut reached);
-        assert_eq!(reached, [true; 6]);
     }
 
     proptest! {

@@ -13,7 +13,12 @@ mod build;
 mod codes;
 mod generation;
 mod graph;
+mod kernel;
+mod link;
+mod refine;
 mod search;
+#[cfg(test)]
+mod synthetic;
 
 use std::path::PathBuf;
 

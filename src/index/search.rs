@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
-use super::codes;
+use super::codes::{self, Codes};
 use super::graph::Graph;
 
 /// What a search looks at.
@@ -16,35 +16,16 @@ pub(super) struct Space<'a> {
     pub(super) codes: Codes<'a>,
 }
 
-/// Rows of codes, one a point.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Codes<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) row_bytes: usize,
-}
-
-impl<'a> Codes<'a> {
-    pub(super) fn row(&self, point: u32) -> &'a [i8] {
-        let at = point as usize * self.row_bytes;
-        as_signed(&self.bytes[at..at + self.row_bytes])
-    }
-
-    /// The nearest of all points, best first, ties by number: exact among the codes.
-    pub(super) fn scan(&self, query: &[i8], k: usize) -> Vec<(u32, f32)> {
-        let rows = self.bytes.chunks_exact(self.row_bytes).zip(0u32..);
-        let mut all: Vec<Near> = rows
-            .map(|(row, point)| Near { cosine: codes::cosine(query, as_signed(row)), point })
-            .collect();
-        all.sort_unstable_by(|a, b| b.cmp(a));
+/// The `k` nearest of all points, best first, ties by number: exact among the codes.
+pub(super) fn scan(codes: Codes<'_>, query: &[i8], k: usize) -> Vec<(u32, f32)> {
+    let near = |(row, point)| Near { cosine: codes::cosine(query, row), point };
+    let mut all: Vec<Near> = codes.rows().zip(0u32..).map(near).collect();
+    if k < all.len() {
+        all.select_nth_unstable_by(k, |a, b| b.cmp(a));
         all.truncate(k);
-        all.into_iter().map(|near| (near.point, near.cosine)).collect()
     }
-}
-
-/// The same bytes, read as signed.
-fn as_signed(bytes: &[u8]) -> &[i8] {
-    // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all.into_iter().map(|near| (near.point, near.cosine)).collect()
 }
 
 /// A point and its cosine; greater is nearer, ties by the lower number.

@@ -1,38 +1,14 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::index::{Unusable, open};
+use crate::index::{Unusable, open, synthetic};
 
 const WIDTH: usize = 64;
 const MODEL: ModelFingerprint = ModelFingerprint::from_bytes([3; 32]);
 
-/// A small deterministic generator (SplitMix64), so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
-    }
-}
-
-/// Clusters of non-negative vectors, as rectified features are.
 fn embeddings(count: usize, seed: u64) -> Vec<Embedding> {
-    let mut random = Random(seed);
-    let centres: Vec<Vec<f32>> = (0..count.div_ceil(40).max(1))
-        .map(|_| (0..WIDTH).map(|_| (random.next() - 0.5).max(0.0)).collect())
-        .collect();
-    (0..count)
-        .map(|i| {
-            let centre = &centres[i % centres.len()];
-            let noisy: Vec<f32> =
-                centre.iter().map(|c| (c + 0.15 * (random.next() - 0.5)).max(0.0) + 1e-6).collect();
-            Embedding::normalised(&noisy).unwrap()
-        })
-        .collect()
+    let vectors = synthetic::vectors(count, WIDTH, seed);
+    vectors.map(|values| Embedding::normalised(&values).unwrap()).collect()
 }
 
 fn build_from(folder: &Path, embeddings: &[Embedding]) -> Index {
@@ -186,4 +162,33 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
     }
     std::fs::remove_file(&manifest).unwrap();
     assert!(matches!(open(dir.path(), MODEL, WIDTH), Err(Unusable::Missing)));
+}
+
+/// Photos come in bursts: twenty scenes, shot 150 times each, among 4,000 others.
+#[test]
+fn bursts_of_near_copies_hide_nothing() {
+    const SEED: u64 = 3;
+    let mut random = synthetic::Random(SEED);
+    let mut vectors: Vec<Vec<f32>> = synthetic::vectors(4_000, WIDTH, SEED).collect();
+    for shot in 0..20 * 150 {
+        let scene = &vectors[shot / 150];
+        let noise = |v: &f32| (v + 0.004 * (random.next() % 1_000) as f32 / 1_000.0).max(0.0);
+        vectors.push(scene.iter().map(noise).collect());
+    }
+    for i in (1..vectors.len()).rev() {
+        vectors.swap(i, random.next() as usize % (i + 1));
+    }
+    let all: Vec<Embedding> = vectors.iter().map(|v| Embedding::normalised(v).unwrap()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let index = build_from(dir.path(), &all);
+
+    let (mut found, mut wanted) = (0, 0);
+    for query in all.iter().step_by(20) {
+        let tenth = index.search(query, 10, usize::MAX)[9].cosine;
+        let near = index.search(query, 10, 64);
+        found += near.iter().filter(|candidate| candidate.cosine >= tenth).count();
+        wanted += 10;
+    }
+    let recall = f64::from(found as u32) / f64::from(wanted);
+    assert!(recall >= 0.98, "recall@10 {recall} of the scan's, seed {SEED}");
 }

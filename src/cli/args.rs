@@ -94,6 +94,7 @@ pub(crate) enum Command {
     Status(command::status::Args),
     Evaluate(command::evaluate::Args),
     Rebuild(command::rebuild::Args),
+    Model(command::model::Args),
     Runtime(command::runtime::Args),
     Generate(command::generate::Args),
 }

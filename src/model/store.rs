@@ -117,27 +117,40 @@ impl ModelStore {
     /// within about two seconds when there is no network; [`Error::ModelMismatch`] when one offers
     /// another file; those of [`ModelStore::import`] for a path; [`Error::Cancelled`].
     pub fn obtain(&self, name: Option<&str>, watch: &Watch<'_>) -> Result<Installed> {
+        match self.on_this_machine(name, watch)? {
+            Ok(installed) => Ok(installed),
+            Err(entry) => self.install(&entry, watch),
+        }
+    }
+
+    /// As [`ModelStore::obtain`], but fetches nothing: the inner error is what is known of a model that
+    /// is not on this machine.
+    ///
+    /// # Errors
+    /// As [`ModelStore::obtain`], those of fetching left out.
+    pub fn on_this_machine(
+        &self,
+        name: Option<&str>,
+        watch: &Watch<'_>,
+    ) -> Result<Result<Installed, ModelEntry>> {
         let name = match name {
             Some(name) => name.to_owned(),
             None => self.default_name(watch)?,
         };
         if is_path(&name) {
-            return self.at_path(Path::new(&name), watch);
+            return self.at_path(Path::new(&name), watch).map(Ok);
         }
         if !is_name(&name) {
             return Err(Error::ModelName { name });
         }
-        match self.installed(&name)? {
+        Ok(match self.installed(&name)? {
             Some(installed) => Ok(installed),
-            None => self.install(self.known(&name, watch)?, watch),
-        }
+            None => Err(self.known(&name, watch)?.clone()),
+        })
     }
 
     /// The model of this name when it is installed.
-    ///
-    /// # Errors
-    /// [`Error::ModelManifest`] when its entry is damaged, [`Error::Io`] when it cannot be read.
-    pub fn installed(&self, name: &str) -> Result<Option<Installed>> {
+    pub(super) fn installed(&self, name: &str) -> Result<Option<Installed>> {
         for folder in self.folders() {
             if let Some(installed) = read_installed(&folder.join(name))? {
                 return Ok(Some(installed));
@@ -221,10 +234,7 @@ impl ModelStore {
     }
 
     /// The entry of a model that is not installed, by its name.
-    ///
-    /// # Errors
-    /// [`Error::ModelUnknown`]; those of the mirror's manifest.
-    pub fn known(&self, name: &str, watch: &Watch<'_>) -> Result<&ModelEntry> {
+    fn known(&self, name: &str, watch: &Watch<'_>) -> Result<&ModelEntry> {
         let mirror = self.mirror(watch)?.map(|(_, manifest)| manifest);
         let mut manifests = mirror.into_iter().chain([&self.builtin]);
         manifests.find_map(|manifest| manifest.find(name)).ok_or_else(|| {

@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod index;
+pub(crate) mod model;
 pub(crate) mod rebuild;
 pub(crate) mod runtime;
 pub(crate) mod status;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args, context),
         Command::Evaluate(args) => evaluate::run(args, context),
         Command::Rebuild(args) => rebuild::run(args, context),
+        Command::Model(args) => model::run(args, context),
         Command::Runtime(args) => runtime::run(args, context),
         Command::Generate(args) => generate::run(args, context),
     }

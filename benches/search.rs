@@ -8,6 +8,7 @@
 //! Contenders take turns, so that a busy machine slows all of them alike; the median round counts.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
+#[allow(unused_imports, reason = "its tests are compiled here, too, but not run")]
 #[path = "../src/index/kernel.rs"]
 mod kernel;
 #[path = "../src/index/synthetic.rs"]

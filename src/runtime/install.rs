@@ -28,7 +28,7 @@ struct Wheel {
     sha256: &'static str,
 }
 
-/// The CPU wheels of [`PINNED_VERSION`] for CPython 3.12; `benches/pins.sh` prints this table anew.
+/// The CPU wheels of [`PINNED_VERSION`] for CPython 3.12, with the hashes their index gives for them.
 const WHEELS: [Wheel; 5] = [
     Wheel {
         system: "linux",

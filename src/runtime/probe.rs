@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, c_char};
 use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::Serialize;
@@ -56,6 +58,15 @@ pub enum Unfit {
     /// The system's loader refuses it: no library, another processor's, or one whose own needs lack.
     #[error("it cannot be loaded: {0}")]
     NotLoadable(String),
+    /// A file that ends before its own headers say it does. Linux's loader maps such a file, and the
+    /// process dies of SIGBUS at the first touch of what is not there.
+    #[error("it is incomplete: {found} of {expected} bytes")]
+    Incomplete {
+        /// The file's length in bytes.
+        found: u64,
+        /// The least length its headers ask for.
+        expected: u64,
+    },
     /// A library, but not ONNX Runtime.
     #[error("it is a library, but not ONNX Runtime (it does not export OrtGetApiBase)")]
     Foreign,
@@ -80,11 +91,46 @@ struct ApiBase {
     version: unsafe extern "system" fn() -> *const c_char,
 }
 
+/// Whether an ELF file is as long as its segments need. Anything else is left to the loader.
+fn check_length(path: &Path) -> Result<(), Unfit> {
+    let unreadable = |error: std::io::Error| Unfit::NotLoadable(error.to_string());
+    let mut file = File::open(path).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?.len();
+    let expected = file_length(&mut file).unwrap_or(0);
+    if found < expected { Err(Unfit::Incomplete { found, expected }) } else { Ok(()) }
+}
+
+/// The end of the last segment of a 64-bit little-endian ELF file (System V ABI, figures 4-3 and 5-1),
+/// which ONNX Runtime's builds for Linux all are.
+fn file_length(file: &mut (impl Read + Seek)) -> Option<u64> {
+    let mut header = [0; 64];
+    file.read_exact(&mut header).ok()?;
+    if !header.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let start = u64::from_le_bytes(header[32..40].try_into().ok()?);
+    let (size, count) = (usize::from(half(54)).max(56), usize::from(half(56)));
+    let mut end = start.checked_add((size * count) as u64)?;
+    let mut segment = vec![0; size];
+    file.seek(SeekFrom::Start(start)).ok()?;
+    for _ in 0..count {
+        // Cut within the table itself: what was found so far says enough.
+        if file.read_exact(&mut segment).is_err() {
+            break;
+        }
+        let long = |at: usize| segment[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
+        end = end.max(long(8).checked_add(long(32))?);
+    }
+    Some(end)
+}
+
 /// Loads a library just to ask its version.
 pub(super) fn probe(path: &Path) -> Result<Version, Unfit> {
     if !path.is_file() {
         return Err(Unfit::Missing);
     }
+    check_length(path)?;
     // SAFETY: loading runs the library's initialisers. The file was named by the user, by the system's
     // own library folders, or installed by us with its hash checked; the loader refuses what is none.
     let library = unsafe { libloading::Library::new(path) }

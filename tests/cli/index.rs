@@ -271,6 +271,7 @@ fn two_runs_at_once_do_not_mix() {
 
 /// Starts `index --progress json` and waits until at least one photo is in the catalog. Returns how
 /// many were, by then.
+#[expect(clippy::zombie_processes, reason = "the callers wait")]
 fn start_and_wait(sandbox: &Sandbox) -> (std::process::Child, BufReader<impl Read>, u64) {
     let mut child = sandbox
         .command(&["index", "photos", "--progress", "json", "--json", "--threads", "1"])

@@ -4,6 +4,10 @@
 mod export;
 mod find;
 mod index;
+mod model;
+mod python;
+mod real;
+mod runtime;
 mod sandbox;
 mod shared;
 mod status;

@@ -24,13 +24,14 @@ Examples:
   likeness model list
   likeness model fetch resnet50-v1-12
   likeness model import ./resnet101.onnx --name resnet101
-  likeness model import ./caffe.onnx --channels bgr --scale 1 --mean 103.939,116.779,123.68 --std 1,1,1
+  likeness model import ./caffe.onnx --channels bgr --scale 1 --mean 104,117,123 --std 1,1,1
   likeness model show resnet101
   likeness model verify
 
-A model is looked for in this order: the file, where a path is given; the library's model folder, then
-the user's ($XDG_DATA_HOME/likeness/models); the mirror (--mirror or LIKENESS_MIRROR); the addresses of
-its manifest entry. Its SHA-256 decides, wherever it comes from. Nothing is fetched twice.")]
+A model is looked for in this order: the file, where a path is given; the library's model
+folder; the user's ($XDG_DATA_HOME/likeness/models); the mirror (--mirror or LIKENESS_MIRROR);
+the addresses of its manifest entry. Its SHA-256 decides, wherever it comes from. Nothing is
+fetched twice.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,

@@ -1,0 +1,163 @@
+//! `likeness model`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::sandbox::{Run, Sandbox};
+use crate::tiny_network;
+
+/// A sandbox whose only model is the tiny network, in a mirror of its own at `mirror`.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("mirror")).unwrap();
+    for name in ["models.toml", "tiny.onnx"] {
+        fs::copy(tiny_network::mirror().join(name), sandbox.path("mirror").join(name)).unwrap();
+    }
+    sandbox
+}
+
+/// Runs `likeness model …` with the sandbox's mirror.
+fn model(sandbox: &Sandbox, args: &[&str]) -> Run {
+    let mut command = sandbox.command(&[&["model"], args].concat());
+    Run::of(command.env("LIKENESS_MIRROR", sandbox.path("mirror")))
+}
+
+fn installed(sandbox: &Sandbox, name: &str) -> PathBuf {
+    sandbox.path("home/data/likeness/models").join(name).join("model.onnx")
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_there_is_is_listed() {
+    let sandbox = sandbox();
+    let listed = model(&sandbox, &["list", "--json"]).exits(0).json();
+    let find = |name: &str| -> Value {
+        let found = listed.as_array().unwrap().iter().find(|entry| entry["name"] == name);
+        found.unwrap_or_else(|| panic!("{name} in {listed}")).clone()
+    };
+    assert_eq!(find("tiny")["place"], "mirror");
+    assert_eq!(find("tiny")["is_default"], true, "the mirror's default wins");
+    assert_eq!(find("resnet50-v1-12")["place"], "internet");
+    assert_eq!(find("resnet50-v1-12")["is_default"], false);
+    model(&sandbox, &["fetch"]).exits(0);
+    let text = model(&sandbox, &["list"]).exits(0).text();
+    assert!(text.contains("* tiny                  installed"), "{text}");
+}
+
+#[test]
+fn the_classifier_is_taken_off() {
+    let sandbox = sandbox();
+    let waiting = model(&sandbox, &["show"]).exits(0).text();
+    assert!(waiting.contains("not installed"), "{waiting}");
+    model(&sandbox, &["fetch", "tiny"]).exits(0);
+    let shown = model(&sandbox, &["show", "tiny", "--json"]).exits(0).json();
+    assert_eq!(shown["width"], 128);
+    assert_eq!(shown["network"]["removed"], serde_json::json!(["Gemm"]));
+    let (whole, network) = (shown["bytes"].as_u64(), shown["network"]["bytes"].as_u64());
+    assert!(network < whole, "its weights are gone: {shown}");
+}
+
+#[test]
+fn a_model_that_cannot_be_had_is_named_with_the_remedy() {
+    let sandbox = sandbox();
+    let run = model(&sandbox, &["fetch", "resnet50-v1-12"]).exits(1);
+    let place = installed(&sandbox, "resnet50-v1-12");
+    run.says("model `resnet50-v1-12` is not on this machine and cannot be fetched: offline")
+        .says("hint: get resnet50-v1-12.onnx (103 MB) from https://")
+        .says(&format!("and put it at {}", place.display()));
+    model(&sandbox, &["fetch", "resnet51"]).exits(1).says("resnet51").says("hint: known are ");
+    model(&sandbox, &["fetch", "../x"]).exits(1).says("../x");
+}
+
+#[test]
+fn a_file_put_where_the_hint_says_is_taken_when_its_hash_is_right() {
+    let sandbox = sandbox();
+    let away = sandbox.path("tiny.onnx");
+    fs::rename(sandbox.path("mirror/tiny.onnx"), &away).unwrap();
+    let place = installed(&sandbox, "tiny");
+    model(&sandbox, &["fetch"]).exits(1).says(&format!("put it at {}", place.display()));
+
+    fs::copy(&away, &place).unwrap();
+    flip_a_byte(&place);
+    model(&sandbox, &["fetch"]).exits(1).says("sha256");
+    fs::copy(&away, &place).unwrap();
+    model(&sandbox, &["fetch"]).exits(0);
+    // From now on the mirror is not needed.
+    fs::remove_dir_all(sandbox.path("mirror")).unwrap();
+    model(&sandbox, &["fetch", "tiny"]).exits(0);
+}
+
+#[test]
+fn a_mirror_whose_file_is_another_is_refused() {
+    let sandbox = sandbox();
+    flip_a_byte(&sandbox.path("mirror/tiny.onnx"));
+    model(&sandbox, &["fetch"]).exits(1).says("tiny.onnx").says("sha256");
+    assert!(!installed(&sandbox, "tiny").exists());
+}
+
+#[test]
+fn a_damaged_model_is_noticed() {
+    let sandbox = sandbox();
+    model(&sandbox, &["verify"]).exits(0).says("no model is installed");
+    model(&sandbox, &["fetch"]).exits(0);
+    assert_eq!(model(&sandbox, &["verify"]).exits(0).text(), "tiny: sound\n");
+    flip_a_byte(&installed(&sandbox, "tiny"));
+    let verdict = model(&sandbox, &["verify", "tiny", "--json"]).exits(1).json();
+    assert_eq!(verdict[0]["sound"], false);
+    assert_eq!(verdict[0]["name"], "tiny");
+}
+
+#[test]
+fn an_imported_file_gives_the_vectors_of_the_model_it_is() {
+    let sandbox = sandbox();
+    sandbox.photos("photos", 3);
+    // Another file, as far as hashes go: a trailing field that readers pass over.
+    let mut bytes = fs::read(sandbox.path("mirror/tiny.onnx")).unwrap();
+    bytes.extend(*b"\x32\x04mine");
+    fs::write(sandbox.path("mine.onnx"), bytes).unwrap();
+    let run = model(&sandbox, &["import", "mine.onnx"]).exits(0);
+    assert!(run.text().starts_with("mine: 128 features from the tensor `Flatten_"), "{run}");
+    model(&sandbox, &["import", "mirror/tiny.onnx", "--name", "mine"]).exits(1).says("mine");
+
+    let export = |name: &str| {
+        let index = ["index", "photos", "--model", name];
+        Run::of(sandbox.command(&index).env("LIKENESS_MIRROR", sandbox.path("mirror"))).exits(0);
+        let out = format!("{name}.npy");
+        sandbox.run(&["export", &out, "--model", name]).exits(0);
+        fs::read(sandbox.path(out)).unwrap()
+    };
+    assert_eq!(export("mine"), export("tiny"));
+}
+
+#[test]
+fn a_file_that_is_no_network_is_refused() {
+    let sandbox = sandbox();
+    fs::write(sandbox.path("text.onnx"), "these are no weights").unwrap();
+    model(&sandbox, &["import", "text.onnx"]).exits(1).says("text.onnx");
+    model(&sandbox, &["import", "nowhere.onnx"]).exits(1).says("nowhere.onnx");
+    let cut = fs::read(sandbox.path("mirror/tiny.onnx")).unwrap();
+    fs::write(sandbox.path("cut.onnx"), &cut[..cut.len() / 2]).unwrap();
+    model(&sandbox, &["import", "cut.onnx"]).exits(1).says("cut.onnx");
+    let list = model(&sandbox, &["list"]).exits(0).text();
+    assert!(!list.contains("installed"), "{list}");
+}
+
+#[test]
+fn vectors_outlive_their_model() {
+    let sandbox = sandbox();
+    sandbox.photos("photos", 3);
+    let mut index = sandbox.command(&["index", "photos"]);
+    Run::of(index.env("LIKENESS_MIRROR", sandbox.path("mirror"))).exits(0);
+    model(&sandbox, &["remove", "tiny"]).exits(0);
+    model(&sandbox, &["remove", "tiny"]).exits(1).says("model `tiny` is not installed");
+    sandbox.run(&["find", "id:2"]).exits(0);
+    sandbox.run(&["export", "all.npy"]).exits(0);
+}

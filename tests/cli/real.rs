@@ -1,0 +1,117 @@
+//! The trained network and real photos, where `../shared` is there.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::python::{REFERENCE, python};
+use crate::sandbox::{Run, Sandbox};
+use crate::shared;
+
+/// The photos of 30 things, indexed once for all tests.
+fn objects(shared: &Path) -> &'static Sandbox {
+    static INDEXED: OnceLock<Sandbox> = OnceLock::new();
+    INDEXED.get_or_init(|| {
+        let sandbox = Sandbox::new();
+        let summary = sandbox.index(&[shared.join("photos/objects").to_str().unwrap()]);
+        assert_eq!(summary["embedded"], 158, "{summary}");
+        sandbox
+    })
+}
+
+#[test]
+fn views_of_one_thing_find_each_other() {
+    let Some(shared) = shared::folder("views_of_one_thing_find_each_other") else { return };
+    let run = objects(&shared).run(&["evaluate", "--labels", "parent", "--json"]).exits(0);
+    let quality = run.json();
+    let figure = |name: &str| quality[name].as_f64().unwrap_or_else(|| panic!("{name}: {run}"));
+    assert!(figure("recall@1") >= 0.94, "{run}");
+    assert!(figure("mAP") >= 0.91, "{run}");
+}
+
+#[test]
+fn nothing_odd_stops_a_run() {
+    let Some(shared) = shared::folder("nothing_odd_stops_a_run") else { return };
+    let sandbox = Sandbox::new();
+    let odd = shared.join("odd");
+    let summary = sandbox.index(&[odd.to_str().unwrap()]);
+    let added = summary["added"].as_u64().unwrap();
+    assert!(added > 1_100, "{added} added");
+    let skipped = summary["skipped_files"].as_array().unwrap();
+    assert!(skipped.iter().all(|file| !file["reason"].as_str().unwrap().is_empty()));
+    let again = sandbox.index(&[odd.to_str().unwrap()]);
+    assert_eq!(again["unchanged"], added);
+    assert_eq!(again["skipped"], summary["skipped"]);
+}
+
+/// A plain fp32 export with its classifier, and the same network published without one.
+#[test]
+fn features_of_an_imported_network_are_those_of_its_headless_form() {
+    let name = "features_of_an_imported_network_are_those_of_its_headless_form";
+    let Some(shared) = shared::folder(name) else { return };
+    let sandbox = Sandbox::new();
+    let plain = sandbox.path("resnet50.onnx");
+    expand(&shared.join("models"), &plain);
+    let whole = plain.metadata().unwrap().len();
+    assert!(whole > 100_000_000, "weights as a PyTorch export has them: {whole} bytes");
+    sandbox.run(&["model", "import", plain.to_str().unwrap()]).exits(0);
+    let shown = sandbox.run(&["model", "show", "resnet50", "--json"]).exits(0).json();
+    let network = shown["network"]["bytes"].as_u64().unwrap();
+    assert!(whole - network > 1_000 * 2_048 * 4, "the classifier's weights are gone: {shown}");
+
+    let photos = shared.join("photos/objects/backpack");
+    let features = |model: &str| -> Vec<Value> {
+        sandbox.index(&[photos.to_str().unwrap(), "--model", model]);
+        let out = format!("{model}.jsonl");
+        sandbox.run(&["export", &out, "--model", model]).exits(0);
+        let text = fs::read_to_string(sandbox.path(out)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (imported, headless) = (features("resnet50"), features("resnet50-pq-features"));
+    assert!(!imported.is_empty());
+    assert_eq!(imported.len(), headless.len());
+    for (ours, theirs) in imported.iter().zip(&headless) {
+        assert_eq!(ours["path"], theirs["path"]);
+        let values = |row: &Value| -> Vec<f64> {
+            row["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+        };
+        let (ours, theirs) = (values(ours), values(theirs));
+        assert_eq!((ours.len(), theirs.len()), (2_048, 2_048));
+        let apart = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart <= 1e-5, "{apart}");
+    }
+}
+
+/// Runs `expand.py` of the models' folder.
+fn expand(models: &Path, target: &Path) {
+    let mut command = python();
+    command.arg(models.join("expand.py")).arg(models.join("resnet50-pq-classifier.onnx"));
+    Run::of(command.arg(target)).exits(0);
+}
+
+/// Pillow decodes, turns and resizes, and ONNX Runtime is asked from Python: nothing of ours takes part.
+fn agrees_with_the_reference(shared: &Path, sandbox: &Sandbox, photos: u32) {
+    sandbox.run(&["export", "all.npy"]).exits(0);
+    let mut command = python();
+    command.arg(Path::new(REFERENCE).join("embeddings.py"));
+    command.arg(shared.join("models/resnet50-pq-features.onnx"));
+    let run = Run::of(command.arg(sandbox.path("all.npy"))).exits(0);
+    assert!(run.text().starts_with(&format!("photos       {photos}\n")), "{run}");
+}
+
+#[test]
+fn embeddings_are_those_of_pillow_and_onnx_runtime() {
+    let name = "embeddings_are_those_of_pillow_and_onnx_runtime";
+    let Some(shared) = shared::folder(name) else { return };
+    agrees_with_the_reference(&shared, objects(&shared), 158);
+}
+
+#[test]
+fn orientations_are_undone() {
+    let Some(shared) = shared::folder("orientations_are_undone") else { return };
+    let sandbox = Sandbox::new();
+    sandbox.index(&[shared.join("odd/exif-orientation").to_str().unwrap()]);
+    agrees_with_the_reference(&shared, &sandbox, 18);
+}

@@ -1,6 +1,7 @@
 //! A network and a runtime introduced to each other: photos in, features out.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::embedding::Features;
 use crate::error::{Error, Result};
@@ -16,12 +17,13 @@ pub struct Engine {
     network: FeatureNetwork,
     config: RuntimeConfig,
     runtime: Mutex<Option<Runtime>>,
+    setup: OnceLock<Duration>,
 }
 
 impl Engine {
     /// Puts a prepared network and the way to a runtime together.
     pub fn new(network: FeatureNetwork, config: RuntimeConfig) -> Self {
-        Self { network, config, runtime: Mutex::new(None) }
+        Self { network, config, runtime: Mutex::new(None), setup: OnceLock::new() }
     }
 
     /// The network.
@@ -34,6 +36,11 @@ impl Engine {
         "cpu"
     }
 
+    /// How long it took to find ONNX Runtime, or to install it, and to load it; zero before.
+    pub fn setup(&self) -> Duration {
+        self.setup.get().copied().unwrap_or_default()
+    }
+
     /// Opens a session of `threads` threads. Sessions are independent: one a core, of one thread each,
     /// equals one of many threads on a quiet machine and is 2 to 3 times faster on a busy one.
     ///
@@ -42,7 +49,9 @@ impl Engine {
     pub fn session(&self, threads: usize, watch: &Watch<'_>) -> Result<FeatureSession> {
         let mut runtime = self.runtime.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if runtime.is_none() {
+            let started = Instant::now();
             *runtime = Some(runtime::ensure(&self.config, watch)?);
+            self.setup.get_or_init(|| started.elapsed());
         }
         let runtime = runtime.as_ref().expect("put there above");
         FeatureSession::open(runtime, &self.network, threads)

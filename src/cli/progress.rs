@@ -1,10 +1,11 @@
 //! Progress on stderr: a bar for people, JSON lines for programs, or nothing.
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use likeness::progress::Event;
 
 use super::args::ProgressMode;
@@ -92,7 +93,7 @@ impl Progress {
             }
             Event::Photos { found, done, embedded, scanned } => self.with_bar(
                 Kind::Photos,
-                "{pos}/{len}{msg}  {wide_bar}  {per_sec}  {eta} left",
+                "{pos}/{len}{msg}  {wide_bar}  {rate}  {eta} left",
                 |bar| {
                     // Until the folders are walked to their end, the length is what was found so far.
                     let more = if scanned { "" } else { "+" };
@@ -125,12 +126,19 @@ impl Progress {
                 old.finish_and_clear();
             }
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template(template).expect("the template is ours"));
+            let style = ProgressStyle::with_template(template).expect("the template is ours");
+            bar.set_style(style.with_key("rate", rate));
             *slot = Some((kind, bar));
         }
         let (_, bar) = slot.as_ref().expect("put there above");
         update(bar);
     }
+}
+
+/// Three digits say enough; indicatif's own `per_sec` has four behind the point.
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // Nobody is there to be told of a failure to draw.
+    let _ = write!(out, "{:.1}/s", state.per_sec());
 }
 
 fn say(line: &str) {

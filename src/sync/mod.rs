@@ -56,7 +56,8 @@ pub struct SyncReport {
     pub skipped_before: u64,
     /// Photos that went through the network.
     pub embedded: u64,
-    /// How long the run took, up to the point where all photos were in the catalog.
+    /// How long the run took, up to the point where all photos were in the catalog; without the time it
+    /// took to find ONNX Runtime or to install it.
     pub elapsed: Duration,
     /// Whether the caller ended it early. What was finished is kept; nothing was removed.
     pub interrupted: bool,
@@ -87,7 +88,7 @@ pub fn sync(
     let mut report = SyncReport::default();
     let scopes = plan::enter(library, options, &mut report)?;
     pipeline::run(library, engine, model, &scopes, options, &mut report, watch)?;
-    report.elapsed = started.elapsed();
+    report.elapsed = started.elapsed().saturating_sub(engine.setup());
     report.interrupted = watch.is_cancelled();
     if !report.interrupted {
         let model = library.catalog().current_model()?.expect("set above");

@@ -1,4 +1,5 @@
-//! The real model and the real photos, where a checkout has them beside it in `../shared`.
+//! The real model and the real photos: beside the checkout in `../shared`, or where `LIKENESS_SHARED`
+//! says.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,8 +7,7 @@ use std::path::{Path, PathBuf};
 /// The folder with models and photos, or `None` after saying on stderr that `test` was skipped. Where
 /// they must be there, `LIKENESS_REQUIRE_SHARED=1` turns skipping into failing.
 pub(crate) fn folder(test: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    if let Ok(folder) = folder.canonicalize() {
+    if let Some(folder) = find() {
         return Some(folder);
     }
     let required = std::env::var_os("LIKENESS_REQUIRE_SHARED").is_some_and(|v| v == "1");
@@ -19,6 +19,10 @@ pub(crate) fn folder(test: &str) -> Option<PathBuf> {
 
 /// A mirror with a model for all tests: the real one where it is, else a tiny network of the same shape.
 pub(crate) fn mirror() -> PathBuf {
-    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
-    real.canonicalize().unwrap_or_else(|_| crate::tiny_network::mirror())
+    find().map_or_else(crate::tiny_network::mirror, |folder| folder.join("models"))
+}
+
+fn find() -> Option<PathBuf> {
+    let named = std::env::var_os("LIKENESS_SHARED").unwrap_or_else(|| "../shared".into());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(named).canonicalize().ok()
 }

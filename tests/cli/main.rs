@@ -6,6 +6,7 @@ mod find;
 mod index;
 mod model;
 mod python;
+mod readme;
 mod real;
 mod runtime;
 mod sandbox;

@@ -62,7 +62,9 @@ impl Sandbox {
     pub(crate) fn bare_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_likeness"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for name in ["LIKENESS_LIBRARY", "LIKENESS_MIRROR", "ORT_DYLIB_PATH", "RUST_BACKTRACE"] {
+        for name in
+            ["LIKENESS_LIBRARY", "LIKENESS_MIRROR", "ORT_DYLIB_PATH", "RUST_BACKTRACE", "COLUMNS"]
+        {
             command.env_remove(name);
         }
         command.env("HOME", self.path("home")).env("XDG_DATA_HOME", self.path("home/data"));

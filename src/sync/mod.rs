@@ -36,6 +36,19 @@ pub struct SyncOptions {
     pub threads: usize,
 }
 
+impl SyncOptions {
+    /// Everything in these folders that is wanted by default, on all cores, forgetting nothing.
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Self {
+            folders,
+            selection: Selection::default(),
+            prune: false,
+            retry_skipped: false,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
 /// What a run did. Every file that was found is counted once, in `added`, `updated`, `moved`,
 /// `unchanged`, `skipped` or `skipped_before`, or is no picture.
 #[derive(Debug, Clone, Default, PartialEq)]

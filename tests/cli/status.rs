@@ -26,18 +26,43 @@ fn status_tells_what_is_there() {
     }
 }
 
+/// Every command, and every command of a command, by its words.
+fn commands(sandbox: &Sandbox, words: &[String], found: &mut Vec<(String, String)>) {
+    let args: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = Run::of(&mut sandbox.bare_command(&args)).exits(0).text();
+    let listed = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let listed = listed.split("\n\n").next().unwrap_or("");
+    let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    for name in names.into_iter().filter(|name| *name != "help") {
+        commands(sandbox, &[words, &[name.to_owned()]].concat(), found);
+    }
+    found.push((words.join("-"), help));
+}
+
 #[test]
 fn every_command_has_help_with_examples() {
     let sandbox = Sandbox::new();
-    let help = Run::of(&mut sandbox.bare_command(&["--help"])).exits(0).text();
-    assert!(help.contains("Exit codes:"), "{help}");
-    for command in ["index", "find", "export", "status", "evaluate", "model", "runtime", "generate"]
-    {
-        assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
-        let help = Run::of(&mut sandbox.bare_command(&[command, "--help"])).exits(0).text();
-        assert!(help.contains("Examples:"), "{help}");
+    let mut found = Vec::new();
+    commands(&sandbox, &[], &mut found);
+    assert!(found.len() > 15, "{} commands", found.len());
+    for (command, help) in &found {
+        let wanted = if command.is_empty() { "Exit codes:" } else { "Examples:" };
+        assert!(help.contains(wanted), "{help}");
     }
     Run::of(&mut sandbox.bare_command(&["no-such-command"])).exits(2);
+}
+
+/// What a newcomer reads first, kept whole so that a change to it is seen.
+#[test]
+fn the_help_is_as_reviewed() {
+    let sandbox = Sandbox::new();
+    for command in ["index", "find", "export", "status", "evaluate"] {
+        let help = Run::of(&mut sandbox.bare_command(&[command, "--help"])).exits(0).text();
+        let own = help.split("\nGlobal options:").next().unwrap_or_default();
+        insta::assert_snapshot!(command, own);
+    }
+    insta::assert_snapshot!("likeness", Run::of(&mut sandbox.bare_command(&["-h"])).text());
 }
 
 #[test]

@@ -18,8 +18,9 @@ Examples:
   likeness evaluate --labels parent
   likeness evaluate --labels parent --json
 
-recall@k is the share of images with another image of their label among the best k; mAP is the mean
-average precision over the whole ranking. Images whose label nobody shares are ranked but do not ask.")]
+recall@k is the share of images with another image of their label among the best k; mAP
+is the mean average precision over the whole ranking. Images whose label nobody shares
+are ranked but do not ask.")]
 pub(crate) struct Args {
     /// Where an image's label comes from
     #[arg(long, value_name = "WHERE")]

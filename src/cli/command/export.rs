@@ -21,8 +21,9 @@ Examples:
   likeness export features.csv --normalized
   likeness export out --format jsonl
 
-features.npy comes with features.npy.ids.jsonl (row by row: id, path, content hash, width, height), and
-every export with OUT.manifest.json (model, fingerprint, preprocessing, count, BLAKE3 of the files).")]
+features.npy comes with features.npy.ids.jsonl (row by row: id, path, content hash,
+width, height), and every export with OUT.manifest.json (model, fingerprint,
+preprocessing, count, BLAKE3 of the files).")]
 pub(crate) struct Args {
     /// The file to write
     #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]

@@ -25,11 +25,18 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Print the completion script of a shell
+    #[command(after_help = "\
+Examples:
+  likeness generate completions zsh > ~/.zfunc/_likeness
+  likeness generate completions fish > ~/.config/fish/completions/likeness.fish")]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Write one man page a command into a folder, which is made where it is missing
+    #[command(after_help = "\
+Examples:
+  likeness generate man ~/.local/share/man/man1")]
     Man {
         /// The folder
         dir: PathBuf,

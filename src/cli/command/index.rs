@@ -29,7 +29,8 @@ Examples:
   likeness index                 bring all known folders up to date
   likeness index ~/Photos --json --progress json
 
-Names that begin with a dot, @eaDir, node_modules and the like are left out; --hidden takes them too.
+Names that begin with a dot, @eaDir, node_modules and the like are left out; --hidden
+takes them too.
 Exit code 3 means: finished, but some files were skipped. See: likeness status --skipped")]
 pub(crate) struct Args {
     /// The folders, walked to their ends [default: all that were indexed before]
@@ -76,21 +77,17 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let remembered = library.catalog().current_model()?.map(|model| model.name);
     let network = context.network(args.model.as_deref().or(remembered.as_deref()), &watch)?;
     let engine = Engine::new(network, context.runtime());
-    let options = SyncOptions {
-        folders: args.dirs,
+    let mut options = SyncOptions {
         selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
         prune: args.prune,
         retry_skipped: args.retry_skipped,
-        threads: args.threads.map_or_else(cores, usize::from),
+        ..SyncOptions::new(args.dirs)
     };
+    options.threads = args.threads.map_or(options.threads, usize::from);
     let report = sync::sync(&mut library, &engine, &options, &watch)?;
     let summary = Summary { report, model: engine.network().name.clone(), device: engine.device() };
     summary.print(args.json, context)?;
     Ok(summary.exit())
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn usage(error: &globset::Error) -> ! {

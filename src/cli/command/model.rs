@@ -40,12 +40,20 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the models that are installed, in the mirror, or on the internet
+    #[command(after_help = "\
+Examples:
+  likeness model list
+  likeness model list --json")]
     List {
         /// Print one JSON array
         #[arg(long)]
         json: bool,
     },
     /// Fetch models and take their classifiers off; `index` does so by itself
+    #[command(after_help = "\
+Examples:
+  likeness model fetch
+  likeness model fetch resnet50-v1-12 resnet50-v1-12-int8")]
     Fetch {
         /// The models [default: the default model]
         #[arg(value_name = "NAME")]
@@ -53,6 +61,10 @@ enum Action {
     },
     Import(Box<Import>),
     /// Hash installed models and compare. Exit code 1 when one is damaged
+    #[command(after_help = "\
+Examples:
+  likeness model verify
+  likeness model verify resnet50-v1-12 --json")]
     Verify {
         /// The model [default: all]
         name: Option<String>,
@@ -61,11 +73,19 @@ enum Action {
         json: bool,
     },
     /// Delete an installed model; vectors made with it stay usable
+    #[command(after_help = "\
+Examples:
+  likeness model remove resnet101")]
     Remove {
         /// The model
         name: String,
     },
     /// Show everything about a model
+    #[command(after_help = "\
+Examples:
+  likeness model show
+  likeness model show resnet101 --json
+  likeness model show ./resnet101.onnx")]
     Show {
         /// The model's name, or an ONNX file [default: the default model]
         #[arg(value_name = "NAME|FILE")]

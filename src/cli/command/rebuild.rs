@@ -11,6 +11,10 @@ use crate::cli::exit::Exit;
 ///
 /// `index` and `find` do so by themselves when the index is missing, damaged or out of date.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  likeness rebuild
+  likeness rebuild --model resnet50-v1-12")]
 pub(crate) struct Args {
     /// The model whose index is made [default: that of the last `index`]
     #[arg(long, value_name = "NAME")]

@@ -16,11 +16,11 @@ use crate::cli::exit::Exit;
 Examples:
   likeness runtime status
   likeness runtime install
-  likeness runtime install --wheel ./onnxruntime-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl
 
-It is looked for in this order: --onnxruntime or ORT_DYLIB_PATH; beside the program; what `runtime
-install` put into the data folder; the system's library folders; the onnxruntime package of the Python
-on PATH. `index` and `find` install it by themselves when there is none.")]
+It is looked for in this order: --onnxruntime or ORT_DYLIB_PATH; beside the program; what
+`runtime install` put into the data folder; the system's library folders; the onnxruntime
+package of the Python on PATH. `index` and `find` install it by themselves when there is
+none.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -29,6 +29,13 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Install the official build with pip, into likeness's own data folder; its hash is checked
+    #[command(after_help = "\
+Examples:
+  likeness runtime install
+  likeness runtime install --wheel ./onnxruntime-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl
+
+Fetch the wheel on a machine with a network:
+  python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 onnxruntime==1.31.1")]
     Install {
         /// Install from a wheel that was fetched already
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -38,6 +45,10 @@ enum Action {
         force: bool,
     },
     /// Show the one that is used: path, version, providers. Exit code 1 when none serves
+    #[command(after_help = "\
+Examples:
+  likeness runtime status
+  likeness runtime status --json")]
     Status {
         /// Print one JSON object
         #[arg(long)]

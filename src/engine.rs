@@ -7,7 +7,7 @@ use crate::embedding::Features;
 use crate::error::{Error, Result};
 use crate::model;
 use crate::network::FeatureNetwork;
-use crate::photo::{self, PhotoBytes};
+use crate::photo::{self, DecodeOptions, PhotoBytes};
 use crate::progress::Watch;
 use crate::runtime::{self, FeatureSession, Runtime, RuntimeConfig};
 
@@ -16,19 +16,25 @@ use crate::runtime::{self, FeatureSession, Runtime, RuntimeConfig};
 pub struct Engine {
     network: FeatureNetwork,
     config: RuntimeConfig,
+    decoding: DecodeOptions,
     runtime: Mutex<Option<Runtime>>,
     setup: OnceLock<Duration>,
 }
 
 impl Engine {
-    /// Puts a prepared network and the way to a runtime together.
-    pub fn new(network: FeatureNetwork, config: RuntimeConfig) -> Self {
-        Self { network, config, runtime: Mutex::new(None), setup: OnceLock::new() }
+    /// Puts a prepared network, the way to a runtime, and how photos are decoded together.
+    pub fn new(network: FeatureNetwork, config: RuntimeConfig, decoding: DecodeOptions) -> Self {
+        Self { network, config, decoding, runtime: Mutex::new(None), setup: OnceLock::new() }
     }
 
     /// The network.
     pub fn network(&self) -> &FeatureNetwork {
         &self.network
+    }
+
+    /// How photos are decoded.
+    pub fn decoding(&self) -> &DecodeOptions {
+        &self.decoding
     }
 
     /// What the network runs on.
@@ -64,7 +70,7 @@ impl Engine {
     /// [`Engine::session`].
     pub fn features(&self, photo: &PhotoBytes, name: &str, watch: &Watch<'_>) -> Result<Features> {
         let unusable = |reason: String| Error::QueryPhoto { name: name.to_owned(), reason };
-        let decoded = photo::decode(photo, &self.network.preprocessing)
+        let decoded = photo::decode(photo, &self.network.preprocessing, &self.decoding)
             .map_err(|reason| unusable(reason.to_string()))?;
         let tensor = model::normalise(&decoded.pixels, &self.network.preprocessing);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -10,6 +10,7 @@
 //! use likeness::engine::Engine;
 //! use likeness::library::Library;
 //! use likeness::model::{ModelStore, StoreConfig};
+//! use likeness::photo::DecodeOptions;
 //! use likeness::progress::Watch;
 //! use likeness::query::FindOptions;
 //! use likeness::record::ImageId;
@@ -30,7 +31,7 @@
 //! });
 //! let network = models.prepare(&models.obtain(None, &watch)?, &watch)?;
 //! let runtime = RuntimeConfig { explicit: None, data: data.to_path_buf(), offline: false };
-//! let engine = Engine::new(network, runtime);
+//! let engine = Engine::new(network, runtime, DecodeOptions::default());
 //!
 //! let mut library = Library::open(&data.join("library"))?;
 //! let folders = vec!["/srv/photos".into()];

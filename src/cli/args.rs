@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use likeness::photo::{DecodeMode, DecodeOptions};
 
 use super::command;
 
@@ -73,6 +74,39 @@ pub(crate) struct Global {
     /// How progress is shown on stderr; `json` writes one object a line
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressMode,
+}
+
+/// How photos are decoded; for the commands that do.
+#[derive(Debug, Args)]
+pub(crate) struct Decoding {
+    /// How exactly pixels are decoded
+    #[arg(long, value_name = "HOW", default_value = "fast")]
+    decode: Decode,
+
+    /// The largest picture that is decoded, in millions of pixels
+    #[arg(
+        long, value_name = "N", default_value_t = DecodeOptions::MAX_MEGAPIXELS,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    max_megapixels: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Decode {
+    /// Large JPEGs to a smaller size, never below twice what the network asks for
+    Fast,
+    /// Every pixel: embeddings differ by less than 0.001 of cosine, large JPEGs take twice as long
+    Exact,
+}
+
+impl Decoding {
+    pub(crate) fn options(&self) -> DecodeOptions {
+        let mode = match self.decode {
+            Decode::Fast => DecodeMode::Fast,
+            Decode::Exact => DecodeMode::Exact,
+        };
+        DecodeOptions { mode, max_megapixels: self.max_megapixels, ..DecodeOptions::default() }
+    }
 }
 
 /// How progress is shown.

@@ -4,17 +4,23 @@
 //! bytes and their hash, [`decode`] the pixels the network asked for. Every failure is an
 //! [`Unreadable`] with a reason, never a panic and never an error that ends the run.
 
+mod budget;
+mod colour;
 mod decode;
+mod format;
+mod guard;
 mod jpeg;
 mod read;
 mod resize;
 mod sniff;
 
-pub use decode::{MAX_MEGAPIXELS, Photo, decode};
+pub use budget::Budget;
+pub use decode::{DecodeMode, DecodeOptions, Photo, decode};
+pub use format::Format;
 pub use read::{PhotoBytes, from_bytes, read};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
-pub const DECODER_VERSION: u32 = 1;
+pub const DECODER_VERSION: u32 = 2;
 
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +63,15 @@ pub enum Unreadable {
     },
     /// More pixels than are safe to decode.
     #[error(
-        "too large: {width} x {height} pixels are over the limit of {MAX_MEGAPIXELS} megapixels"
+        "too large: {width} x {height} pixels are over the limit of {max_megapixels} megapixels"
     )]
     TooLarge {
         /// Width in pixels, as the header has it.
         width: u32,
         /// Height in pixels, as the header has it.
         height: u32,
+        /// The limit.
+        max_megapixels: u32,
     },
     /// Not a regular file when it was opened.
     #[error("not a regular file")]

@@ -4,9 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 
-use image::ImageFormat;
-
 use super::Unreadable;
+use super::format::Format;
 use super::sniff::{self, HEAD};
 use crate::record::ContentHash;
 
@@ -14,7 +13,7 @@ use crate::record::ContentHash;
 #[derive(Debug)]
 pub struct PhotoBytes {
     pub(super) bytes: Vec<u8>,
-    pub(super) format: ImageFormat,
+    pub(super) format: Format,
     hash: ContentHash,
 }
 
@@ -55,7 +54,7 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
     Ok(hashed(bytes, format))
 }
 
-fn hashed(bytes: Vec<u8>, format: ImageFormat) -> PhotoBytes {
+fn hashed(bytes: Vec<u8>, format: Format) -> PhotoBytes {
     let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
     PhotoBytes { bytes, format, hash }
 }

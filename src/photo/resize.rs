@@ -4,7 +4,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 
-use crate::network::{Filter, Pixels, Preprocessing};
+use crate::network::{Filter, Preprocessing};
 
 /// The part of the source that ends up in the square, in source pixels; fractions are meant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,28 +15,60 @@ struct CropBox {
     height: f64,
 }
 
+impl CropBox {
+    /// The same part of a picture that was made smaller by `scale`, to `size`.
+    fn scaled(self, scale: f64, size: (u32, u32)) -> Self {
+        let axis = |start: f64, length: f64, side: u32| {
+            let side = f64::from(side);
+            let length = (length * scale).min(side);
+            // Rounding may leave the far end a hair outside.
+            ((start * scale).min(side - length), length)
+        };
+        let (left, width) = axis(self.left, self.width, size.0);
+        let (top, height) = axis(self.top, self.height, size.1);
+        Self { left, top, width, height }
+    }
+}
+
+/// Pixels as a decoder gave them.
+pub(super) struct Source<'a> {
+    /// `[height, width, 3]`.
+    pub(super) rgb: &'a [u8],
+    /// Width and height of `rgb`.
+    pub(super) stored: (u32, u32),
+    /// Width and height of the picture before the decoder made it smaller.
+    pub(super) whole: (u32, u32),
+    /// How many pixels of `rgb` lie along one of the whole picture. The stored size is the whole one
+    /// times this, rounded up: the last pixel may stand for less.
+    pub(super) scale: f64,
+}
+
 /// Resizes the shorter side to `resize` (antialiased), crops the central `size` × `size`, upright.
+/// Returns `[size, size, 3]`.
 ///
 /// Only the cropped part of the source is touched: its neighbourhood weights are those of a resize of
 /// the whole picture, so the result is what Pillow's `resize` followed by torchvision's `CenterCrop`
-/// gives, for a fraction of the work and at any aspect ratio. `rgb` is `[height, width, 3]` as stored
-/// in the file; `orientation` is what makes it upright.
+/// gives, for a fraction of the work and at any aspect ratio. `orientation` is what makes the source
+/// upright.
 pub(super) fn to_square(
-    rgb: &[u8],
-    (width, height): (u32, u32),
+    source: &Source<'_>,
     orientation: Orientation,
     preprocessing: &Preprocessing,
-) -> Pixels {
+) -> Vec<u8> {
     let size = preprocessing.size;
-    let upright_size = if swaps_sides(orientation) { (height, width) } else { (width, height) };
-    let upright_crop = central_crop(upright_size, preprocessing);
-    let crop = as_stored(upright_crop, (f64::from(width), f64::from(height)), orientation);
+    let (width, height) = source.stored;
+    let whole = source.whole;
+    let upright_whole = if swaps_sides(orientation) { (whole.1, whole.0) } else { whole };
+    let upright_crop = central_crop(upright_whole, preprocessing);
+    let crop = as_stored(upright_crop, (f64::from(whole.0), f64::from(whole.1)), orientation);
+    let crop = crop.scaled(source.scale, source.stored);
 
     let filter = match preprocessing.filter {
         Filter::Bilinear => FilterType::Bilinear,
         Filter::Bicubic => FilterType::CatmullRom,
     };
-    let source = ImageRef::new(width, height, rgb, PixelType::U8x3).expect("3 bytes a pixel");
+    let source =
+        ImageRef::new(width, height, source.rgb, PixelType::U8x3).expect("3 bytes a pixel");
     // Pillow rounds to 8 bits between its two passes, rows first. fast_image_resize would begin with the
     // columns, which puts every seventh pixel off by one: enough to cost 0.001 of cosine. So each pass
     // is asked for by itself, in the upright picture's order.
@@ -59,7 +91,7 @@ pub(super) fn to_square(
     let square = image::RgbImage::from_raw(size, size, square.into_vec()).expect("3 bytes a pixel");
     let mut square = image::DynamicImage::ImageRgb8(square);
     square.apply_orientation(orientation);
-    Pixels::new(size, size, square.into_rgb8().into_raw())
+    square.into_rgb8().into_raw()
 }
 
 /// Resizes a part of an image to `target`, width and height.
@@ -162,6 +194,10 @@ mod tests {
         }
     }
 
+    fn whole(rgb: &[u8], size: (u32, u32)) -> Source<'_> {
+        Source { rgb, stored: size, whole: size, scale: 1.0 }
+    }
+
     fn gradient(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, ((x * y) % 251) as u8])
@@ -174,8 +210,7 @@ mod tests {
         for (width, height) in [(301, 200), (200, 301), (97, 97)] {
             let upright = DynamicImage::ImageRgb8(gradient(width, height));
             let expected = to_square(
-                upright.as_rgb8().unwrap(),
-                (width, height),
+                &whole(upright.as_rgb8().unwrap(), (width, height)),
                 Orientation::NoTransforms,
                 &preprocessing,
             );
@@ -190,9 +225,9 @@ mod tests {
                 let mut stored = upright.clone();
                 stored.apply_orientation(inverse);
                 let size = (stored.width(), stored.height());
-                let square =
-                    to_square(stored.as_rgb8().unwrap(), size, orientation, &preprocessing);
-                let worst = square.as_rgb().iter().zip(expected.as_rgb());
+                let source = whole(stored.as_rgb8().unwrap(), size);
+                let square = to_square(&source, orientation, &preprocessing);
+                let worst = square.iter().zip(&expected);
                 let worst = worst.map(|(a, b)| a.abs_diff(*b)).max();
                 assert!(worst <= Some(1), "{orientation:?} of {width}x{height}: off by {worst:?}");
             }
@@ -202,9 +237,9 @@ mod tests {
     #[test]
     fn a_sliver_is_resized_without_making_the_whole_strip() {
         let rgb = vec![200; 3 * 60_000];
-        let square =
-            to_square(&rgb, (60_000, 1), Orientation::NoTransforms, &preprocessing(224, 256));
-        assert_eq!(square.as_rgb(), vec![200; 3 * 224 * 224]);
+        let source = whole(&rgb, (60_000, 1));
+        let square = to_square(&source, Orientation::NoTransforms, &preprocessing(224, 256));
+        assert_eq!(square, vec![200; 3 * 224 * 224]);
     }
 
     #[test]

@@ -2,22 +2,11 @@
 
 use std::path::Path;
 
-use image::ImageFormat;
-
 use super::Unreadable;
+use super::format::{self, Format};
 
 /// How many bytes of a file decide what it is.
 pub(super) const HEAD: usize = 64;
-
-/// The formats that are decoded, with the names that the catalog stores and those that people use.
-const DECODED: [(ImageFormat, &str, &str); 6] = [
-    (ImageFormat::Jpeg, "jpeg", "JPEG"),
-    (ImageFormat::Png, "png", "PNG"),
-    (ImageFormat::WebP, "webp", "WebP"),
-    (ImageFormat::Gif, "gif", "GIF"),
-    (ImageFormat::Bmp, "bmp", "BMP"),
-    (ImageFormat::Tiff, "tiff", "TIFF"),
-];
 
 /// Names that claim a picture: a file that bears one and is none is worth telling.
 const PICTURE_NAMES: [&str; 40] = [
@@ -33,7 +22,7 @@ const TIFF_RAWS: [&str; 12] =
     ["3fr", "arw", "cr2", "dng", "erf", "iiq", "kdc", "mef", "nef", "nrw", "pef", "srw"];
 
 /// The format of a picture that can be decoded, from its first [`HEAD`] bytes (fewer if it is shorter).
-pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<ImageFormat, Unreadable> {
+pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<Format, Unreadable> {
     let extension = path
         .and_then(|p| p.extension())
         .map(|e| e.to_string_lossy().to_ascii_lowercase())
@@ -45,28 +34,15 @@ pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<ImageFormat, Unr
     if let Some(format) = foreign(head) {
         return Err(Unreadable::Unsupported { format });
     }
-    match image::guess_format(head) {
-        Ok(ImageFormat::Tiff) if TIFF_RAWS.contains(&extension.as_str()) => {
+    let known = image::guess_format(head).ok();
+    match format::ALL.into_iter().find(|format| Some(format.of_image_crate()) == known) {
+        Some(Format::Tiff) if TIFF_RAWS.contains(&extension.as_str()) => {
             Err(Unreadable::Unsupported { format: "camera RAW" })
         }
-        Ok(format) if DECODED.iter().any(|(decoded, ..)| *decoded == format) => Ok(format),
-        _ if claims_picture => Err(Unreadable::Disguised),
-        _ => Err(Unreadable::NotAPhoto),
+        Some(format) => Ok(format),
+        None if claims_picture => Err(Unreadable::Disguised),
+        None => Err(Unreadable::NotAPhoto),
     }
-}
-
-/// The name the catalog stores for a format that is decoded.
-pub(super) fn name(format: ImageFormat) -> &'static str {
-    known(format).1
-}
-
-/// The name people use for a format that is decoded.
-pub(super) fn usual_name(format: ImageFormat) -> &'static str {
-    known(format).2
-}
-
-fn known(format: ImageFormat) -> &'static (ImageFormat, &'static str, &'static str) {
-    DECODED.iter().find(|(decoded, ..)| *decoded == format).expect("sniffing gives no other")
 }
 
 /// Picture formats that are recognised so that the reason can name them.
@@ -112,8 +88,8 @@ mod tests {
     #[test]
     fn the_content_decides_and_not_the_name() {
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
-        assert!(matches!(sniff(png, Some(Path::new("a.jpg"))), Ok(ImageFormat::Png)));
-        assert!(matches!(sniff(png, Some(Path::new("notes.txt"))), Ok(ImageFormat::Png)));
+        assert!(matches!(sniff(png, Some(Path::new("a.jpg"))), Ok(Format::Png)));
+        assert!(matches!(sniff(png, Some(Path::new("notes.txt"))), Ok(Format::Png)));
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn decode(
         Err(error) => return tell(Outcome::Failed(error)),
     }
     let preprocessing = &shared.engine.network().preprocessing;
-    match photo::decode(&photo, preprocessing) {
+    match photo::decode(&photo, preprocessing, shared.engine.decoding()) {
         Ok(decoded) => {
             let tensor = model::normalise(&decoded.pixels, preprocessing);
             drop(tensors.send(Decoded { work, hash, facts: decoded.facts, tensor }));

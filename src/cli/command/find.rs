@@ -15,6 +15,7 @@ use likeness::query::{FindOptions, Match};
 use likeness::record::ImageId;
 use serde_json::{Value, json};
 
+use crate::cli::args::Decoding;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
+    #[command(flatten)]
+    decoding: Decoding,
+
     /// How the images are printed
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
@@ -89,7 +93,7 @@ fn cosine(text: &str) -> Result<f32, String> {
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let library = Library::open_existing(&context.library)?;
     let model = library.model(args.model.as_deref())?;
-    let asked = ask(&args.query, &library, &model, context)?;
+    let asked = ask(&args, &library, &model, context)?;
     let options = FindOptions {
         k: args.k,
         min_score: args.min_score,
@@ -109,11 +113,12 @@ struct Asked {
 }
 
 fn ask(
-    query: &Path,
+    args: &Args,
     library: &Library,
     model: &ModelRecord,
     context: &Context,
 ) -> anyhow::Result<Asked> {
+    let query = &args.query;
     if let Some(id) = query.to_str().and_then(|q| q.strip_prefix("id:")) {
         let id = id.parse().map(ImageId).with_context(|| format!("`id:{id}` names no image"))?;
         return Ok(Asked { embedding: library.embedding_of(model, id)?, id: Some(id) });
@@ -128,7 +133,8 @@ fn ask(
         let (indexed, found) = (model.fingerprint, network.fingerprint);
         return Err(Error::ModelChanged { name: model.name.clone(), indexed, found }.into());
     }
-    let features = Engine::new(network, context.runtime()).features(&photo, &name, &watch)?;
+    let engine = Engine::new(network, context.runtime(), args.decoding.options());
+    let features = engine.features(&photo, &name, &watch)?;
     Ok(Asked { embedding: features.embedding(), id: None })
 }
 

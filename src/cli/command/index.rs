@@ -11,6 +11,7 @@ use likeness::scan::{Exclude, Selection};
 use likeness::sync::{self, SyncOptions, SyncReport};
 use serde_json::json;
 
+use crate::cli::args::Decoding;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -65,6 +66,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
+    #[command(flatten)]
+    decoding: Decoding,
+
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -76,7 +80,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut library = Library::open(&context.library)?;
     let remembered = library.catalog().current_model()?.map(|model| model.name);
     let network = context.network(args.model.as_deref().or(remembered.as_deref()), &watch)?;
-    let engine = Engine::new(network, context.runtime());
+    let engine = Engine::new(network, context.runtime(), args.decoding.options());
     let mut options = SyncOptions {
         selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
         prune: args.prune,

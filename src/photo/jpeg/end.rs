@@ -6,37 +6,14 @@
 use zune_core::bytestream::ZCursor;
 use zune_core::options::DecoderOptions;
 
+use super::segments::{END, segments};
+
 /// Whether the end-of-image marker is there, behind the last scan.
 ///
-/// Walks the markers by their lengths (ITU T.81, annex B), so that the end marker of an embedded
-/// thumbnail does not count, and whatever a camera appends after the real one does not matter.
+/// Markers are walked by their lengths, so that the end marker of an embedded thumbnail does not count,
+/// and whatever a camera appends after the real one does not matter.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
-    const START: u8 = 0xd8;
-    const END: u8 = 0xd9;
-    let mut at = 0;
-    while let Some(found) = next_marker(bytes, at) {
-        at = found + 2;
-        match bytes[found + 1] {
-            END => return true,
-            // Markers without a length: start, restarts, TEM.
-            START | 0xd0..=0xd7 | 0x01 => {}
-            // Behind a scan header comes coded data: `next_marker` passes over its stuffed zeros, and
-            // the next real marker ends it.
-            _ => {
-                let Some(length) = bytes.get(at..at + 2) else { return false };
-                at += usize::from(u16::from_be_bytes([length[0], length[1]]));
-            }
-        }
-    }
-    false
-}
-
-/// The position of the next 0xFF that begins a marker: not stuffing (FF 00), not fill (FF FF).
-fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    let offset =
-        rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
-    Some(from + offset)
+    segments(bytes).any(|segment| segment.kind == END)
 }
 
 /// Whether a JPEG without an end marker still has all its coded data, as some cameras and tools write

@@ -1,0 +1,157 @@
+//! A JPEG's markers and what they carry (ITU T.81, annex B), without decoding anything.
+
+/// A marker with its content: `FF kind`, then `content` with the length it states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment<'a> {
+    pub(super) kind: u8,
+    /// Behind the two bytes of the length; empty for markers without one.
+    pub(super) content: &'a [u8],
+}
+
+pub(super) const END: u8 = 0xd9;
+const START: u8 = 0xd8;
+const START_OF_SCAN: u8 = 0xda;
+const APP1: u8 = 0xe1;
+const APP2: u8 = 0xe2;
+
+/// The segments of a JPEG, in their order. Coded data is passed over. Ends where the bytes do, or where
+/// a segment is cut off.
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let found = next_marker(bytes, at)?;
+        let kind = bytes[found + 1];
+        at = found + 2;
+        // Markers without a length: start, end, restarts, TEM.
+        if matches!(kind, START | END | 0xd0..=0xd7 | 0x01) {
+            return Some(Segment { kind, content: &[] });
+        }
+        let length = bytes.get(at..at + 2)?;
+        let end = at + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
+        let content = bytes.get(at + 2..end)?;
+        // Behind a scan header comes coded data: `next_marker` passes over its stuffed zeros, and the
+        // next real marker ends it.
+        at = end;
+        Some(Segment { kind, content })
+    })
+}
+
+/// The position of the next 0xFF that begins a marker: not stuffing (FF 00), not fill (FF FF).
+fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    let offset =
+        rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
+    Some(from + offset)
+}
+
+/// How the pixels are coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Huffman, in one pass from top to bottom.
+    Sequential,
+    /// Huffman, in passes that each make the whole picture finer.
+    Progressive,
+    /// Arithmetic coding, sequential or progressive.
+    Arithmetic,
+    /// Lossless or hierarchical: rare, and not what `JPEG` usually means.
+    Other,
+}
+
+/// What stands before the pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// 1 is grey, 3 is colour, 4 is CMYK.
+    pub(super) components: u8,
+    /// Bits a sample.
+    pub(super) precision: u8,
+    pub(super) coding: Coding,
+    /// The TIFF structure, without `Exif\0\0`.
+    pub(super) exif: Option<Vec<u8>>,
+    /// The XML packet.
+    pub(super) xmp: Option<Vec<u8>>,
+    /// The profile, put together from its chunks.
+    pub(super) icc: Option<Vec<u8>>,
+}
+
+impl Header {
+    /// Reads up to the first scan; `None` when no frame is described before it.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut frame = None;
+        let (mut exif, mut xmp) = (None, None);
+        let mut icc: Vec<(u8, &[u8])> = Vec::new();
+        for Segment { kind, content } in segments(bytes) {
+            match kind {
+                START_OF_SCAN | END => break,
+                0xc0..=0xcf if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
+                    frame = frame.or(Some((kind, content)));
+                }
+                APP1 => {
+                    exif = exif.or(content.strip_prefix(b"Exif\0\0"));
+                    xmp = xmp.or(content.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0"));
+                }
+                APP2 => {
+                    let chunk = content.strip_prefix(b"ICC_PROFILE\0");
+                    // Its number from 1, how many there are, then the bytes.
+                    if let Some([number, _, bytes @ ..]) = chunk {
+                        icc.push((*number, bytes));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (kind, &[precision, h1, h0, w1, w0, components, ..]) = frame? else { return None };
+        icc.sort_by_key(|(number, _)| *number);
+        let icc: Vec<u8> = icc.into_iter().flat_map(|(_, bytes)| bytes).copied().collect();
+        Some(Self {
+            width: u16::from_be_bytes([w1, w0]).into(),
+            height: u16::from_be_bytes([h1, h0]).into(),
+            components,
+            precision,
+            coding: match kind {
+                0xc0 | 0xc1 => Coding::Sequential,
+                0xc2 => Coding::Progressive,
+                0xc9 | 0xca => Coding::Arithmetic,
+                _ => Coding::Other,
+            },
+            exif: exif.map(<[u8]>::to_vec),
+            xmp: xmp.map(<[u8]>::to_vec),
+            icc: (!icc.is_empty()).then_some(icc),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(kind: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len() + 2).unwrap().to_be_bytes();
+        [&[0xff, kind], &length[..], content].concat()
+    }
+
+    #[test]
+    fn the_header_tells_size_coding_and_metadata() {
+        let bytes = [
+            vec![0xff, 0xd8],
+            segment(APP2, b"ICC_PROFILE\0\x02\x02file"),
+            segment(APP1, b"Exif\0\0II*\0"),
+            segment(APP2, b"ICC_PROFILE\0\x01\x02pro"),
+            segment(APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),
+            segment(0xc4, b"a table"),
+            segment(0xc2, &[8, 0x01, 0x00, 0x02, 0x80, 3, 1, 0x22, 0]),
+            segment(START_OF_SCAN, &[1, 1, 0]),
+            // Coded data may look like anything, and this is no frame of this picture.
+            segment(0xc0, &[8, 0, 1, 0, 1, 1]),
+        ]
+        .concat();
+        let header = Header::read(&bytes).unwrap();
+        assert_eq!((header.width, header.height, header.components), (640, 256, 3));
+        assert_eq!(header.coding, Coding::Progressive);
+        assert_eq!(header.icc.as_deref(), Some(&b"profile"[..]));
+        assert_eq!(header.exif.as_deref(), Some(&b"II*\0"[..]));
+        assert_eq!(header.xmp.as_deref(), Some(&b"<x/>"[..]));
+        assert_eq!(Header::read(&bytes[..60]), None);
+    }
+}

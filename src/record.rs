@@ -141,7 +141,7 @@ impl SourceFile {
 }
 
 /// What is known of an image besides its pixels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhotoFacts {
     /// Width in pixels, upright (after the EXIF orientation).
     pub width: u32,
@@ -149,6 +149,29 @@ pub struct PhotoFacts {
     pub height: u32,
     /// The format the content has, whatever the name says: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
     pub format: &'static str,
+    /// What cameras and people wrote into it.
+    #[serde(flatten)]
+    pub details: PhotoDetails,
+}
+
+/// What cameras and people wrote into a photo (EXIF, XMP); nothing where they wrote nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PhotoDetails {
+    /// When it was taken, in the form of ISO 8601: `2024-05-01T12:34:56+02:00`. Without the offset where
+    /// the camera wrote none: then it is the time on its clock.
+    pub taken_at: Option<String>,
+    /// Make and model, the make once.
+    pub camera: Option<String>,
+    /// The lens's model.
+    pub lens: Option<String>,
+    /// Degrees, north positive, in [-90, 90]; there whenever `longitude` is.
+    pub latitude: Option<f64>,
+    /// Degrees, east positive, in [-180, 180].
+    pub longitude: Option<f64>,
+    /// 1 to 5 stars, 0 unrated, -1 rejected.
+    pub rating: Option<i8>,
+    /// In the order they are written.
+    pub keywords: Vec<String>,
 }
 
 /// A file that was found but could not be indexed, and why.

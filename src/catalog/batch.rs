@@ -81,12 +81,34 @@ impl<'a> Batch<'a> {
         self.run("UPDATE library SET current_model = ?1", params![model.0]).map(drop)
     }
 
-    /// The number of the image with this content, which is written down if it is new.
+    /// The number of the image with this content, which is written down if it is new. What is known of
+    /// it is written down anew: a later version may read more.
     pub fn add_image(&mut self, hash: &ContentHash, facts: &PhotoFacts) -> Result<ImageId> {
+        let PhotoFacts { width, height, format, details } = facts;
+        let keywords = (!details.keywords.is_empty())
+            .then(|| serde_json::to_string(&details.keywords).expect("texts are plain data"));
         self.run(
-            "INSERT INTO images (content_hash, width, height, format) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (content_hash) DO NOTHING",
-            params![hash.as_bytes(), facts.width, facts.height, facts.format],
+            "INSERT INTO images (content_hash, width, height, format, taken_at, camera, lens,
+                 latitude, longitude, rating, keywords)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (content_hash) DO UPDATE SET
+                 width = excluded.width, height = excluded.height, format = excluded.format,
+                 taken_at = excluded.taken_at, camera = excluded.camera, lens = excluded.lens,
+                 latitude = excluded.latitude, longitude = excluded.longitude,
+                 rating = excluded.rating, keywords = excluded.keywords",
+            params![
+                hash.as_bytes(),
+                width,
+                height,
+                format,
+                details.taken_at,
+                details.camera,
+                details.lens,
+                details.latitude,
+                details.longitude,
+                details.rating,
+                keywords
+            ],
         )?;
         let id =
             self.one("SELECT id FROM images WHERE content_hash = ?1", params![hash.as_bytes()])?;

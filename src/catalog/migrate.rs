@@ -7,7 +7,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// What a released version shipped is never edited; a change is another file.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/01-catalog.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/01-catalog.sql"),
+    include_str!("../../migrations/02-photo-details.sql"),
+];
 
 /// "like" in ASCII, so that `file` and we can tell a catalog from any other SQLite database.
 const APPLICATION_ID: i32 = 0x6c69_6b65;

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::{Catalog, ModelId};
 use crate::error::{Error, Result};
 use crate::network::Preprocessing;
-use crate::record::{ContentHash, ImageId, ModelFingerprint, PathBytes, Skipped};
+use crate::record::{ContentHash, ImageId, ModelFingerprint, PathBytes, PhotoDetails, Skipped};
 
 /// An image and where it lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImageRecord {
     /// The image.
     pub id: ImageId,
@@ -25,6 +25,8 @@ pub struct ImageRecord {
     pub path: PathBuf,
     /// The absolute paths of the other files with the same content.
     pub copies: Vec<PathBuf>,
+    /// What cameras and people wrote into it.
+    pub details: PhotoDetails,
 }
 
 /// A model whose features the catalog holds or held.
@@ -76,25 +78,47 @@ impl Catalog {
     /// An image and its files; `None` when no file holds it (any more).
     pub fn image(&self, id: ImageId) -> Result<Option<ImageRecord>> {
         let files = self.all(
-            "SELECT r.path, f.path, i.width, i.height FROM files f
-             JOIN roots r ON r.id = f.root_id JOIN images i ON i.id = f.image_id
+            "SELECT r.path, f.path FROM files f JOIN roots r ON r.id = f.root_id
              WHERE f.image_id = ?1 ORDER BY f.id",
             params![id.0],
             |row| {
                 let root = PathBytes::from_bytes(row.get(0)?).to_path();
                 let path = root.join(PathBytes::from_bytes(row.get(1)?).to_path());
-                Ok((root, path, row.get(2)?, row.get(3)?))
+                Ok((root, path))
             },
         )?;
         let mut files = files.into_iter();
-        Ok(files.next().map(|(root, path, width, height)| ImageRecord {
-            id,
-            width,
-            height,
-            root,
-            path,
-            copies: files.map(|(_, path, ..)| path).collect(),
-        }))
+        let Some((root, path)) = files.next() else { return Ok(None) };
+        let copies = files.map(|(_, path)| path).collect();
+        self.one(
+            "SELECT width, height, taken_at, camera, lens, latitude, longitude, rating, keywords
+             FROM images WHERE id = ?1",
+            params![id.0],
+            |row| {
+                let keywords: Option<String> = row.get(8)?;
+                let details = PhotoDetails {
+                    taken_at: row.get(2)?,
+                    camera: row.get(3)?,
+                    lens: row.get(4)?,
+                    latitude: row.get(5)?,
+                    longitude: row.get(6)?,
+                    rating: row.get(7)?,
+                    // Nobody's answer fails because somebody wrote into the catalog by hand.
+                    keywords: keywords
+                        .and_then(|json| serde_json::from_str(&json).ok())
+                        .unwrap_or_default(),
+                };
+                Ok(ImageRecord {
+                    id,
+                    width: row.get(0)?,
+                    height: row.get(1)?,
+                    root,
+                    path,
+                    copies,
+                    details,
+                })
+            },
+        )
     }
 
     /// The image with this content, if it was ever indexed.

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::embedding::Features;
 use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
-use crate::record::{ModelFingerprint, PhotoFacts, SourceFile};
+use crate::record::{ModelFingerprint, PhotoDetails, PhotoFacts, SourceFile};
 
 fn network() -> FeatureNetwork {
     FeatureNetwork {
@@ -35,7 +35,17 @@ fn hash(name: &[u8]) -> ContentHash {
     ContentHash::from_bytes(*blake3::hash(name).as_bytes())
 }
 
-const FACTS: PhotoFacts = PhotoFacts { width: 4, height: 3, format: "jpeg" };
+fn facts() -> PhotoFacts {
+    let details = PhotoDetails {
+        taken_at: Some("2024-05-01T12:34:56".into()),
+        latitude: Some(-33.5),
+        longitude: Some(18.0),
+        rating: Some(-1),
+        keywords: vec!["sea".into(), "\"quoted\"".into()],
+        ..PhotoDetails::default()
+    };
+    PhotoFacts { width: 4, height: 3, format: "jpeg", details }
+}
 
 /// A catalog with one photo for each name below `root`.
 fn catalog(root: &str, names: &[&[u8]]) -> (tempfile::TempDir, Catalog, Scope, ModelId) {
@@ -46,7 +56,7 @@ fn catalog(root: &str, names: &[&[u8]]) -> (tempfile::TempDir, Catalog, Scope, M
         let model = batch.add_model(&network()).unwrap();
         let scope = batch.enter(Path::new(root), None).unwrap();
         for name in names {
-            let image = batch.add_image(&hash(name), &FACTS).unwrap();
+            let image = batch.add_image(&hash(name), &facts()).unwrap();
             let features = Features::new(vec![1.0, names.len() as f32], 2).unwrap();
             batch.add_features(image, model, &features).unwrap();
             batch.link(scope.root, &file(name), image).unwrap();
@@ -55,6 +65,13 @@ fn catalog(root: &str, names: &[&[u8]]) -> (tempfile::TempDir, Catalog, Scope, M
         (scope, model)
     };
     (dir, catalog, scope, model)
+}
+
+#[test]
+fn what_a_photo_says_of_itself_comes_back() {
+    let (_dir, catalog, ..) = catalog("/photos", &[b"1.jpg"]);
+    let image = catalog.image(ImageId(1)).unwrap().unwrap();
+    assert_eq!((image.width, image.height, image.details), (4, 3, facts().details));
 }
 
 #[test]
@@ -72,7 +89,7 @@ fn a_name_that_is_not_unicode_comes_back_as_it_was() {
 fn a_batch_that_is_not_committed_never_happened() {
     let (_dir, mut catalog, scope, _) = catalog("/photos", &[b"a.jpg"]);
     let mut batch = catalog.batch().unwrap();
-    let image = batch.add_image(&hash(b"new"), &FACTS).unwrap();
+    let image = batch.add_image(&hash(b"new"), &facts()).unwrap();
     batch.link(scope.root, &file(b"new.jpg"), image).unwrap();
     drop(batch);
     assert_eq!(catalog.counts().unwrap().files, 1);
@@ -108,7 +125,7 @@ fn only_what_a_whole_walk_missed_is_forgotten() {
     let (_dir, mut catalog, scope, _) = catalog("/photos", &names);
     let newest = catalog.newest_file().unwrap();
     let mut batch = catalog.batch().unwrap();
-    let new = batch.add_image(&hash(b"new"), &FACTS).unwrap();
+    let new = batch.add_image(&hash(b"new"), &facts()).unwrap();
     batch.link(scope.root, &file(b"new.jpg"), new).unwrap();
     let seen = HashSet::from([FileId(1)]);
     let locked = [PathBytes::from_bytes(b"locked".to_vec())];

@@ -1,32 +1,41 @@
 //! Colours as an embedded ICC profile means them → sRGB.
 
+use image::{DynamicImage, ImageBuffer};
 use moxcms::{ColorProfile, DataColorSpace, Layout, ProfileText, TransformOptions};
 
-/// Turns 8-bit RGB pixels of a picture with this profile into sRGB, in place. `grey` says that the
-/// picture was stored in grey, so that a profile of grey is the right kind.
+/// Turns an 8-bit picture with this profile into sRGB.
 ///
 /// Intent and white point adaptation as in lcms's default: perceptual. A profile that is damaged, or of
-/// another kind than the pixels, is passed over, as every viewer does. The transform is made on the
-/// small square that the network sees: profiles of photos are smooth, so that it hardly matters whether
-/// colours are turned before or after the picture is made smaller, and it is a hundred times less work.
-pub(super) fn to_srgb(rgb: &mut [u8], profile: &[u8], grey: bool) {
-    let Ok(profile) = ColorProfile::new_from_slice(profile) else { return };
+/// another kind than the pixels, is passed over, as every viewer does.
+pub(super) fn to_srgb(image: DynamicImage, profile: &[u8]) -> DynamicImage {
+    let Ok(profile) = ColorProfile::new_from_slice(profile) else { return image };
     if is_srgb(&profile) {
-        return;
+        return image;
     }
-    let srgb = ColorProfile::new_srgb();
-    let (layout, source) = match (profile.color_space, grey) {
-        (DataColorSpace::Rgb, _) => (Layout::Rgb, rgb.to_vec()),
-        (DataColorSpace::Gray, true) => (Layout::Gray, rgb.iter().step_by(3).copied().collect()),
-        _ => return,
+    turned(&image, &profile).unwrap_or(image)
+}
+
+fn turned(image: &DynamicImage, profile: &ColorProfile) -> Option<DynamicImage> {
+    let (from, to) = match image {
+        DynamicImage::ImageRgb8(_) => (Layout::Rgb, Layout::Rgb),
+        DynamicImage::ImageRgba8(_) => (Layout::Rgba, Layout::Rgba),
+        DynamicImage::ImageLuma8(_) => (Layout::Gray, Layout::Rgb),
+        DynamicImage::ImageLumaA8(_) => (Layout::GrayAlpha, Layout::Rgba),
+        _ => return None,
     };
-    let options = TransformOptions::default();
-    let Ok(transform) = profile.create_transform_8bit(layout, &srgb, Layout::Rgb, options) else {
-        return;
-    };
-    let before = rgb.to_vec();
-    if transform.transform(&source, rgb).is_err() {
-        rgb.copy_from_slice(&before);
+    let wanted = if image.color().has_color() { DataColorSpace::Rgb } else { DataColorSpace::Gray };
+    if profile.color_space != wanted {
+        return None;
+    }
+    let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
+    let transform = profile.create_transform_8bit(from, &srgb, to, options).ok()?;
+    let (width, height) = (image.width(), image.height());
+    let channels = if image.color().has_alpha() { 4 } else { 3 };
+    let mut pixels = vec![0; width as usize * height as usize * channels];
+    transform.transform(image.as_bytes(), &mut pixels).ok()?;
+    match channels {
+        4 => ImageBuffer::from_raw(width, height, pixels).map(DynamicImage::ImageRgba8),
+        _ => ImageBuffer::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
     }
 }
 
@@ -74,6 +83,10 @@ fn is_srgb(profile: &ColorProfile) -> bool {
 mod tests {
     use super::*;
 
+    fn pixel(rgb: [u8; 3]) -> DynamicImage {
+        image::RgbImage::from_pixel(1, 1, image::Rgb(rgb)).into()
+    }
+
     #[test]
     fn display_p3_becomes_srgb() {
         let profile = ColorProfile::new_display_p3().encode().unwrap();
@@ -84,8 +97,7 @@ mod tests {
             ([90, 120, 150], [81, 121, 153]),
         ];
         for (p3, srgb) in known {
-            let mut rgb = p3.to_vec();
-            to_srgb(&mut rgb, &profile, false);
+            let rgb = to_srgb(pixel(p3), &profile).into_bytes();
             let apart = rgb.iter().zip(srgb).map(|(a, b)| a.abs_diff(b)).max().unwrap();
             assert!(apart <= 1, "{p3:?} became {rgb:?}, expected {srgb:?}");
         }
@@ -95,12 +107,10 @@ mod tests {
     fn a_profile_that_does_not_fit_changes_nothing() {
         let grey = ColorProfile::new_gray_with_gamma(1.0).encode().unwrap();
         for profile in [&b"no profile"[..], &grey] {
-            let mut rgb = vec![10, 100, 200];
-            to_srgb(&mut rgb, profile, false);
-            assert_eq!(rgb, [10, 100, 200]);
+            assert_eq!(to_srgb(pixel([10, 100, 200]), profile), pixel([10, 100, 200]));
         }
-        let mut rgb = vec![55, 55, 55];
-        to_srgb(&mut rgb, &grey, true);
+        let linear = DynamicImage::ImageLuma8(ImageBuffer::from_pixel(1, 1, image::Luma([55])));
+        let rgb = to_srgb(linear, &grey).into_bytes();
         assert!(rgb[0] > 100, "linear grey is brighter than its number: {rgb:?}");
     }
 

@@ -12,7 +12,7 @@ use super::format::Format;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, jpeg, resize};
+use super::{Unreadable, colour, facts, jpeg, resize};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
@@ -22,6 +22,9 @@ const MAX_ALLOCATION: u64 = 2 << 30;
 /// The most that a PNG's compressed texts and profiles may grow to, in bytes: an 815 KB file was seen
 /// to take 404 MB.
 const MAX_PNG_METADATA: u64 = 64 << 20;
+
+/// The largest TIFF file whose facts are read, in bytes: that takes a copy of it.
+const MAX_TIFF_FACTS: usize = 64 << 20;
 
 /// How many times the shorter side after resizing a picture must have at least when it is decoded to a
 /// smaller size: from 2 up the embeddings stay within 0.9995 of cosine.
@@ -135,8 +138,8 @@ impl Wanted<'_> {
     }
 }
 
-/// Decodes a picture (the first frame, if it moves), turns it upright, makes the square that
-/// `preprocessing` asks for, turns its colours into sRGB, and lays it over white.
+/// Decodes a picture (the first frame, if it moves), turns its colours into sRGB, lays it over white,
+/// turns it upright, and makes the square that `preprocessing` asks for.
 ///
 /// # Errors
 /// [`Unreadable`] when the bytes are damaged, truncated or more than can be decoded safely. A decoder
@@ -168,19 +171,21 @@ fn decode_or_panic(
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
     let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
     let orientation = orientation.or_else(by_exif).unwrap_or(Orientation::NoTransforms);
-    let grey = !image.color().has_color();
+    let image = eight_bits(image);
+    let image = match &metadata.icc {
+        Some(profile) => colour::to_srgb(image, profile),
+        None => image,
+    };
     let rgb = over_white(image);
     let source = Source { rgb: &rgb, stored: rgb.dimensions(), whole: size, scale };
-    let mut square = resize::to_square(&source, orientation, preprocessing);
-    if let Some(profile) = &metadata.icc {
-        colour::to_srgb(&mut square, profile, grey);
-    }
+    let square = resize::to_square(&source, orientation, preprocessing);
     let pixels = Pixels::new(preprocessing.size, preprocessing.size, square);
     let (width, height) = match orientation.to_exif() {
         5..=8 => (size.1, size.0),
         _ => size,
     };
-    Ok(Photo { pixels, facts: PhotoFacts { width, height, format: photo.format.name() } })
+    let (format, details) = (photo.format.name(), facts::details(&metadata));
+    Ok(Photo { pixels, facts: PhotoFacts { width, height, format, details } })
 }
 
 fn by_image_crate(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable> {
@@ -192,7 +197,12 @@ fn by_image_crate(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unr
         return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
     }
     let metadata = Metadata {
-        exif: decoder.exif_metadata().unwrap_or(None),
+        exif: match photo.format {
+            // A TIFF file is such a structure itself.
+            Format::Tiff if photo.bytes.len() > MAX_TIFF_FACTS => None,
+            Format::Tiff => Some(photo.bytes.clone()),
+            _ => decoder.exif_metadata().unwrap_or(None),
+        },
         xmp: decoder.xmp_metadata().unwrap_or(None),
         icc: decoder.icc_profile().unwrap_or(None),
     };
@@ -233,6 +243,17 @@ fn damaged(photo: &PhotoBytes, error: &ImageError) -> Unreadable {
         _ if text.contains("unexpected end of file") => Unreadable::Truncated { format },
         ImageError::Unsupported(_) => Unreadable::Variant { format, reason: reason() },
         _ => Unreadable::Damaged { reason: reason() },
+    }
+}
+
+/// The same picture in 8 bits a channel.
+fn eight_bits(image: DynamicImage) -> DynamicImage {
+    match image {
+        DynamicImage::ImageLuma16(_) => image.into_luma8().into(),
+        DynamicImage::ImageLumaA16(_) => image.into_luma_alpha8().into(),
+        DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgb32F(_) => image.into_rgb8().into(),
+        DynamicImage::ImageRgba16(_) | DynamicImage::ImageRgba32F(_) => image.into_rgba8().into(),
+        eight => eight,
     }
 }
 

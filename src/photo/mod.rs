@@ -7,12 +7,15 @@
 mod budget;
 mod colour;
 mod decode;
+mod facts;
 mod format;
 mod guard;
 mod jpeg;
 mod read;
 mod resize;
 mod sniff;
+#[cfg(test)]
+mod tests;
 
 pub use budget::Budget;
 pub use decode::{DecodeMode, DecodeOptions, Photo, decode};

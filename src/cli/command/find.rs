@@ -195,7 +195,7 @@ fn show_path(found: &Match) -> String {
 
 fn to_json((found, rank): (&Match, usize)) -> Value {
     let image = &found.image;
-    json!({
+    let mut hit = json!({
         "rank": rank,
         "id": found.hit.id,
         "score": found.hit.score,
@@ -204,5 +204,12 @@ fn to_json((found, rank): (&Match, usize)) -> Value {
         "width": image.width,
         "height": image.height,
         "copies": image.copies.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
-    })
+    });
+    // What the photo does not say is left out.
+    let details = serde_json::to_value(&image.details).unwrap_or_default();
+    if let (Some(hit), Value::Object(details)) = (hit.as_object_mut(), details) {
+        let empty = |value: &Value| value.is_null() || *value == json!([]);
+        hit.extend(details.into_iter().filter(|(_, value)| !empty(value)));
+    }
+    hit
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod embeddings;
+mod known;
 mod migrate;
 mod report;
 mod roots;
@@ -16,11 +17,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub use batch::{Batch, OtherFile, Skip};
 pub use embeddings::Sequence;
+pub use known::{KnownFile, KnownFiles};
 pub use report::{Counts, ImageRecord, ModelRecord, RootRecord};
 pub use roots::{RootId, Scope};
 
 use crate::error::{Error, Result};
-use crate::record::{ContentHash, ImageId, PathBytes};
+use crate::record::{ContentHash, ImageId};
 
 /// A model's number in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,33 +37,6 @@ pub struct FileId(pub(crate) i64);
 pub struct Catalog {
     connection: Connection,
     path: PathBuf,
-}
-
-/// What is known of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KnownFile {
-    /// It was indexed.
-    Indexed {
-        /// The file's number.
-        id: FileId,
-        /// The size in bytes when it was read.
-        size: u64,
-        /// The modification time when it was read.
-        mtime_ns: i64,
-        /// Whether its image has features of the model asked about.
-        embedded: bool,
-    },
-    /// It was looked at and left out.
-    Skipped {
-        /// The size in bytes when it was read.
-        size: u64,
-        /// The modification time when it was read.
-        mtime_ns: i64,
-        /// The version of the decoders that refused it.
-        decoder: u32,
-        /// Whether it claimed to be a picture.
-        worth_telling: bool,
-    },
 }
 
 impl Catalog {
@@ -121,48 +96,6 @@ impl Catalog {
             .transaction_with_behavior(behavior)
             .map_err(|source| Error::Catalog { path: self.path.clone(), source })?;
         Ok(Batch::new(transaction, &self.path))
-    }
-
-    /// What is known of a file, as far as `model` is concerned.
-    ///
-    /// # Errors
-    /// [`Error::Catalog`].
-    pub fn known_file(
-        &self,
-        root: RootId,
-        path: &PathBytes,
-        model: ModelId,
-    ) -> Result<Option<KnownFile>> {
-        let indexed = self.one(
-            "SELECT f.id, f.size, f.mtime_ns, EXISTS (
-                 SELECT 1 FROM embeddings e WHERE e.model_id = ?3 AND e.image_id = f.image_id)
-             FROM files f WHERE f.root_id = ?1 AND f.path = ?2",
-            params![root.0, path.as_bytes(), model.0],
-            |row| {
-                Ok(KnownFile::Indexed {
-                    id: FileId(row.get(0)?),
-                    size: row.get::<_, i64>(1)?.cast_unsigned(),
-                    mtime_ns: row.get(2)?,
-                    embedded: row.get(3)?,
-                })
-            },
-        )?;
-        if indexed.is_some() {
-            return Ok(indexed);
-        }
-        self.one(
-            "SELECT size, mtime_ns, decoder, worth_telling FROM skipped
-             WHERE root_id = ?1 AND path = ?2",
-            params![root.0, path.as_bytes()],
-            |row| {
-                Ok(KnownFile::Skipped {
-                    size: row.get::<_, i64>(0)?.cast_unsigned(),
-                    mtime_ns: row.get(1)?,
-                    decoder: row.get(2)?,
-                    worth_telling: row.get(3)?,
-                })
-            },
-        )
     }
 
     /// The image with this content, and whether it has features of `model`.

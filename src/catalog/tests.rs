@@ -78,7 +78,7 @@ fn what_a_photo_says_of_itself_comes_back() {
 fn a_name_that_is_not_unicode_comes_back_as_it_was() {
     let name: &[u8] = b"caf\xe9.jpg";
     let (_dir, catalog, scope, model) = catalog("/photos", &[name]);
-    let known = catalog.known_file(scope.root, &file(name).relative, model).unwrap();
+    let known = catalog.known_files(&scope, model).find(&file(name).relative).unwrap();
     let expected = |id| KnownFile::Indexed { id, size: 3, mtime_ns: -5, embedded: true };
     assert_eq!(known, Some(expected(FileId(1))));
     let image = catalog.image(ImageId(1)).unwrap().unwrap();
@@ -102,7 +102,8 @@ fn an_outer_root_takes_in_the_inner_one_with_all_that_is_known() {
     let outer = batch.enter(Path::new("/photos"), None).unwrap();
     batch.commit().unwrap();
     assert_eq!(catalog.roots().unwrap(), [(outer.root, PathBuf::from("/photos"))]);
-    let known = |name: &[u8]| catalog.known_file(outer.root, &file(name).relative, model).unwrap();
+    let known =
+        |name: &[u8]| catalog.known_files(&outer, model).find(&file(name).relative).unwrap();
     assert!(known(b"2024/a.jpg").is_some());
     assert!(known(b"2024/may/b.jpg").is_some());
     let inner = catalog.scope_of(Path::new("/photos/2024/may")).unwrap().unwrap();

@@ -83,7 +83,8 @@ pub enum Found {
     },
 }
 
-/// Walks `root` (absolute), or only the folder `below` it, folder by folder in the order of names.
+/// Walks `root` (absolute), or only the folder `below` it, in ascending order of the paths' bytes, so
+/// that a walk and a sorted list of paths can be read side by side.
 ///
 /// Sockets, pipes and devices are passed over, as are symbolic links unless
 /// [`Selection::follow_links`].
@@ -95,7 +96,7 @@ pub fn walk<'a>(
     let start = if below.as_os_str().is_empty() { root.to_path_buf() } else { root.join(below) };
     WalkDir::new(start)
         .follow_links(selection.follow_links)
-        .sort_by_file_name()
+        .sort_by(in_order_of_paths)
         .into_iter()
         .filter_entry(move |entry| wanted(entry, root, selection))
         .filter_map(move |entry| match entry {
@@ -103,6 +104,15 @@ pub fn walk<'a>(
             Ok(_) => None,
             Err(error) => Some(unreadable(root, &error)),
         })
+}
+
+/// What lies in `a` begins with `a/`, which comes after `a-b` and before `a0`.
+fn in_order_of_paths(a: &DirEntry, b: &DirEntry) -> std::cmp::Ordering {
+    fn bytes(entry: &DirEntry) -> impl Iterator<Item = u8> {
+        let slash = entry.file_type().is_dir().then_some(b'/');
+        entry.file_name().as_encoded_bytes().iter().copied().chain(slash)
+    }
+    bytes(a).cmp(bytes(b))
 }
 
 fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
@@ -209,6 +219,20 @@ mod tests {
         assert_eq!(names(dir.path(), &Selection::default()), ["a.jpg"]);
         let all = Selection { hidden: true, ..Selection::default() };
         assert_eq!(names(dir.path(), &all).len(), 5);
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_their_paths() {
+        let dir = tree(&["a/2.jpg", "a-b.jpg", "a.jpg", "a0.jpg", "a/b/1.jpg", "A.jpg", "a/b.jpg"]);
+        let all = walk(dir.path(), Path::new(""), &Selection::default());
+        let paths: Vec<PathBytes> = all
+            .map(|found| match found {
+                Found::File(file) => file.relative,
+                Found::Unreadable { skipped, .. } => panic!("{skipped:?}"),
+            })
+            .collect();
+        assert_eq!(paths.len(), 7);
+        assert!(paths.is_sorted(), "{paths:?}");
     }
 
     #[test]

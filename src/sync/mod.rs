@@ -1,15 +1,19 @@
 //! Folders → library: scan → plan → decode → embed → catalog → index.
 //!
 //! ```text
-//! plan (1 thread) ─work─▶ decode (rayon) ─tensors─▶ embed (1-thread sessions) ─outcomes─▶ write (caller)
+//! plan (1 thread) ─work─▶ read (I/O threads) ─photos─▶ decode, embed (workers) ─outcomes─▶ write (caller)
 //! ```
 //!
-//! Every channel is bounded, so memory does not depend on how many photos there are. What the writer
+//! A worker decodes or embeds, whichever is due, and has a one-thread session of its own: as many threads
+//! compute as were asked for. Every channel is bounded, so memory does not depend on how many photos there are. What the writer
 //! has committed stays, whatever happens later.
 
 mod pipeline;
 mod plan;
+mod profile;
 mod write;
+
+pub use profile::Profile;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,11 +36,16 @@ pub struct SyncOptions {
     pub prune: bool,
     /// Open again what was left out before, though it did not change.
     pub retry_skipped: bool,
-    /// How many photos are decoded, and how many one-thread sessions run, at once.
+    /// How many workers decode photos and run one-thread sessions.
     pub threads: usize,
+    /// How many files are read at once, ahead of the workers; more help where a drive is slow to answer.
+    pub io_threads: usize,
 }
 
 impl SyncOptions {
+    /// The default of [`SyncOptions::io_threads`].
+    pub const IO_THREADS: usize = 2;
+
     /// Everything in these folders that is wanted by default, on all cores, forgetting nothing.
     pub fn new(folders: Vec<PathBuf>) -> Self {
         Self {
@@ -45,6 +54,7 @@ impl SyncOptions {
             prune: false,
             retry_skipped: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            io_threads: Self::IO_THREADS,
         }
     }
 }
@@ -72,6 +82,8 @@ pub struct SyncReport {
     /// How long the run took, up to the point where all photos were in the catalog; without the time it
     /// took to find ONNX Runtime or to install it.
     pub elapsed: Duration,
+    /// Where the time went.
+    pub profile: Profile,
     /// Whether the caller ended it early. What was finished is kept; nothing was removed.
     pub interrupted: bool,
 }

@@ -1,13 +1,13 @@
 //! The threads between the plan and the catalog.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::plan::{self, Tally, Walked, Work};
+use super::profile::{Clock, Stage};
 use super::write::Writer;
 use super::{SyncOptions, SyncReport};
 use crate::catalog::{Catalog, ModelId, Scope};
@@ -17,35 +17,56 @@ use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::model;
 use crate::network::InputTensor;
-use crate::photo::{self, Unreadable};
+use crate::photo::{self, PhotoBytes, Unreadable};
 use crate::progress::Watch;
 use crate::record::{ContentHash, ImageId, PhotoFacts};
+use crate::runtime::FeatureSession;
 
 /// Photos a session takes at once. From 4 up, more hardly helps on a CPU; fewer are lost when the
-/// machine goes down.
-const BATCH: usize = 8;
+/// machine goes down, and fewer take less memory.
+const BATCH: usize = 4;
 
 /// Files that wait to be opened: paths only, so that the walk may run ahead.
 const WORK_AHEAD: usize = 1024;
 
-/// What became of a file that was opened.
-pub(super) enum Outcome {
+/// What became of a file.
+pub(super) struct Outcome {
+    pub(super) work: Work,
+    pub(super) what: What,
+}
+
+/// What became of it.
+pub(super) enum What {
     /// Its content is known, with features.
-    Known { work: Work, hash: ContentHash, image: ImageId },
+    Known { hash: ContentHash, image: ImageId },
     /// It gives no pixels; `hash` is known once it could be read.
-    Skipped { work: Work, hash: Option<ContentHash>, reason: Unreadable },
-    /// These went through the network together.
-    Embedded(Vec<(Decoded, Result<Features, InvalidVector>)>),
+    Skipped { hash: Option<ContentHash>, reason: Unreadable },
+    /// Another file has the same content; whatever becomes of that one becomes of this.
+    Waits,
+    /// It went through the network.
+    Embedded { hash: ContentHash, facts: PhotoFacts, features: Result<Features, InvalidVector> },
+}
+
+/// What the writer is told.
+pub(super) enum News {
+    /// These files are dealt with.
+    Outcomes(Vec<Outcome>),
     /// Nothing can go on.
     Failed(Error),
 }
 
+/// A photo that was read, on its way to a worker.
+struct Read {
+    work: Work,
+    hash: ContentHash,
+    bytes: PhotoBytes,
+}
+
 /// A photo on its way through the network.
-pub(super) struct Decoded {
-    pub(super) work: Work,
-    pub(super) hash: ContentHash,
-    pub(super) facts: PhotoFacts,
-    tensor: InputTensor,
+struct Decoded {
+    work: Work,
+    hash: ContentHash,
+    facts: PhotoFacts,
 }
 
 /// Contents that are on their way, so that two files with the same bytes are embedded once: the first
@@ -54,16 +75,16 @@ pub(super) struct Decoded {
 pub(super) struct Claims(Mutex<HashMap<ContentHash, Vec<Work>>>);
 
 impl Claims {
-    /// Gives the work back if it is the first with this content; else keeps it.
-    fn claim(&self, hash: ContentHash, work: Work) -> Option<Work> {
+    /// Whether this is the first work with this content; else it is kept until that one is dealt with.
+    fn claim(&self, hash: ContentHash, work: &Work) -> bool {
         match self.lock().entry(hash) {
             std::collections::hash_map::Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(work);
-                None
+                waiting.get_mut().push(work.clone());
+                false
             }
             std::collections::hash_map::Entry::Vacant(first) => {
                 first.insert(Vec::new());
-                Some(work)
+                true
             }
         }
     }
@@ -73,19 +94,28 @@ impl Claims {
         self.lock().remove(hash).unwrap_or_default()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentHash, Vec<Work>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContentHash, Vec<Work>>> {
+        lock(&self.0)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What all threads share.
 struct Shared<'a> {
     engine: &'a Engine,
     model: ModelId,
+    catalog: Mutex<Catalog>,
     claims: &'a Claims,
-    tally: &'a Tally,
+    tally: Tally,
+    clock: &'a Clock,
+    /// Squares that wait for a worker with time for the network, in the order they were decoded. Never
+    /// more than a batch and one a worker: whoever sees a batch takes it before decoding another.
+    squares: Mutex<VecDeque<(Decoded, InputTensor)>>,
     /// Set when one thread failed: the others finish what they hold.
-    failed: &'a AtomicBool,
+    failed: AtomicBool,
     watch: &'a Watch<'a>,
 }
 
@@ -105,133 +135,207 @@ pub(super) fn run(
     report: &mut SyncReport,
     watch: &Watch<'_>,
 ) -> Result<()> {
-    let threads = options.threads.max(1);
+    let workers = options.threads.max(1);
+    let readers = options.io_threads.max(1);
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|n| format!("decode-{n}"))
+        .num_threads(workers)
+        .thread_name(|n| format!("worker-{n}"))
         .build()
         .map_err(|source| Error::Threads { source: Box::new(source) })?;
     let plan_catalog = library.catalog().reopen()?;
-    let decode_catalog = Mutex::new(library.catalog().reopen()?);
-    let (claims, tally, failed) = (Claims::default(), Tally::default(), AtomicBool::new(false));
-    let shared = Shared { engine, model, claims: &claims, tally: &tally, failed: &failed, watch };
-    let mut writer = Writer::new(library.catalog_mut(), model, scopes, &claims, report)?;
+    let (claims, clock) = (Claims::default(), Clock::default());
+    let shared = Shared {
+        engine,
+        model,
+        catalog: Mutex::new(library.catalog().reopen()?),
+        claims: &claims,
+        tally: Tally::default(),
+        clock: &clock,
+        squares: Mutex::default(),
+        failed: AtomicBool::new(false),
+        watch,
+    };
+    let mut writer = Writer::new(library.catalog_mut(), model, scopes, &claims, &clock, report)?;
 
-    let walked: Result<Vec<Option<Walked>>> = std::thread::scope(|threads_scope| {
+    let walked: Result<Vec<Option<Walked>>> = std::thread::scope(|threads| {
         let (work_tx, work_rx) = bounded::<Work>(WORK_AHEAD);
-        // Enough tensors (600 KB each) that no session waits for a decoder, and no more.
-        let (tensor_tx, tensor_rx) = bounded::<Decoded>(threads * BATCH);
-        let (outcome_tx, outcome_rx) = bounded::<Outcome>(threads * 4);
+        // Whole files: enough that no worker waits for the disk to seek, and no more.
+        let (photo_tx, photo_rx) = bounded::<Read>(workers + readers);
+        let (news_tx, news_rx) = bounded::<News>(workers * 4);
         let shared = &shared;
 
-        let planner = threads_scope.spawn(move || -> Result<Vec<Option<Walked>>> {
+        let planner = threads.spawn(move || -> Result<Vec<Option<Walked>>> {
             let halted = || shared.halted();
             let walk = |scope| {
-                plan::walk(scope, &plan_catalog, model, options, &work_tx, shared.tally, &halted)
+                plan::walk(scope, &plan_catalog, model, options, &work_tx, &shared.tally, &halted)
             };
             let walked = scopes.iter().map(walk).collect();
             drop(work_tx);
             walked
         });
-        {
-            let outcomes = outcome_tx.clone();
-            let catalog = &decode_catalog;
-            threads_scope.spawn(move || {
-                pool.install(|| {
-                    work_rx.into_iter().par_bridge().for_each(|work| {
-                        decode(work, shared, catalog, &tensor_tx, &outcomes);
-                    });
-                });
-            });
-        }
-        for _ in 0..threads {
-            let (tensors, outcomes) = (tensor_rx.clone(), outcome_tx.clone());
-            threads_scope.spawn(move || {
-                if let Err(error) = embed(shared, &tensors, &outcomes) {
-                    shared.failed.store(true, Ordering::Relaxed);
-                    // With the writer gone there is an earlier failure already.
-                    let _ = outcomes.send(Outcome::Failed(error));
+        for _ in 0..readers {
+            let (work, photos, news) = (work_rx.clone(), photo_tx.clone(), news_tx.clone());
+            threads.spawn(move || {
+                for work in work {
+                    if let Some(photo) = read(work, shared, &news) {
+                        drop(photos.send(photo));
+                    }
                 }
             });
         }
+        let news = news_tx.clone();
+        threads.spawn(move || {
+            pool.broadcast(|_| {
+                if let Err(error) = work(shared, &photo_rx, &news) {
+                    shared.failed.store(true, Ordering::Relaxed);
+                    // With the writer gone there is an earlier failure already.
+                    let _ = news.send(News::Failed(error));
+                    // Nobody may be left waiting for a place in the queue.
+                    photo_rx.iter().for_each(drop);
+                }
+            });
+        });
         // Only the threads hold senders and receivers now: when they end, so does the loop below.
-        drop((outcome_tx, tensor_rx));
+        drop((work_rx, photo_tx, news_tx));
 
-        let written = writer.receive(outcome_rx, || planner.is_finished(), &tally, watch);
+        let written = writer.receive(news_rx, || planner.is_finished(), &shared.tally, watch);
         if written.is_err() {
-            failed.store(true, Ordering::Relaxed);
+            shared.failed.store(true, Ordering::Relaxed);
         }
         let walked = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(walked)
     });
-    writer.finish(walked?, watch.is_cancelled())
+    writer.finish(walked?, watch.is_cancelled())?;
+    report.profile = clock.profile(workers);
+    Ok(())
 }
 
-/// One file: read, compare, decode, hand on.
-fn decode(
-    work: Work,
-    shared: &Shared<'_>,
-    catalog: &Mutex<Catalog>,
-    tensors: &Sender<Decoded>,
-    outcomes: &Sender<Outcome>,
-) {
+/// One file: read, hash, compare with what is known. Gives the photo when it must be decoded.
+fn read(work: Work, shared: &Shared<'_>, news: &Sender<News>) -> Option<Read> {
+    if shared.halted() {
+        return None;
+    }
+    // A send fails only when the receiver gave up, which it does for a reason of its own.
+    let tell = |work, what| drop(news.send(News::Outcomes(vec![Outcome { work, what }])));
+    let bytes = match shared.clock.time(Stage::Read, || photo::read(&work.file.path())) {
+        Ok(bytes) => bytes,
+        Err(reason) => {
+            tell(work, What::Skipped { hash: None, reason });
+            return None;
+        }
+    };
+    let hash = bytes.hash();
+    if !shared.claims.claim(hash, &work) {
+        tell(work, What::Waits);
+        return None;
+    }
+    match lock(&shared.catalog).image_by_hash(&hash, shared.model) {
+        Ok(Some((image, true))) => {
+            tell(work, What::Known { hash, image });
+            None
+        }
+        Ok(_) => Some(Read { work, hash, bytes }),
+        Err(error) => {
+            shared.failed.store(true, Ordering::Relaxed);
+            drop(news.send(News::Failed(error)));
+            None
+        }
+    }
+}
+
+/// A worker, from the first photo to the last. It embeds when a batch is there and decodes otherwise, so
+/// that as many threads are busy as were asked for and no more, whatever the photos cost to decode. A
+/// photo that takes long holds up its own worker and nobody else.
+fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Result<()> {
+    let mut session = None;
+    // The first photo goes alone and the next two together: what a run is like shows at once.
+    let mut batch = 1;
+    loop {
+        match next(shared, photos, batch) {
+            Next::Decode(photo) => decode(*photo, shared, news),
+            Next::Embed(squares) => {
+                if !shared.halted() {
+                    embed(squares, &mut session, shared, news)?;
+                    batch = (batch * 2).min(BATCH);
+                }
+            }
+            Next::Done => return Ok(()),
+        }
+    }
+}
+
+/// What a worker does next.
+enum Next {
+    Decode(Box<Read>),
+    Embed(Vec<(Decoded, InputTensor)>),
+    Done,
+}
+
+fn next(shared: &Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Next {
+    let take = || {
+        let mut squares = lock(&shared.squares);
+        let count = squares.len().min(batch);
+        squares.drain(..count).collect::<Vec<_>>()
+    };
+    let squares = lock(&shared.squares).len();
+    shared.clock.queues(photos.len(), squares);
+    if squares < batch
+        && let Ok(photo) = photos.try_recv()
+    {
+        return Next::Decode(Box::new(photo));
+    }
+    // A batch, or nothing else to do: nobody waits for a batch to fill.
+    let taken = take();
+    if !taken.is_empty() {
+        return Next::Embed(taken);
+    }
+    match shared.clock.time(Stage::Idle, || photos.recv()) {
+        Ok(photo) => Next::Decode(Box::new(photo)),
+        // That was the last one. What others are decoding they will embed themselves.
+        Err(_) => Next::Done,
+    }
+}
+
+fn decode(photo: Read, shared: &Shared<'_>, news: &Sender<News>) {
     if shared.halted() {
         return;
     }
-    // A send fails only when the receiver gave up, which it does for a reason of its own.
-    let tell = |outcome| drop(outcomes.send(outcome));
-    let photo = match photo::read(&work.file.path()) {
-        Ok(photo) => photo,
-        Err(reason) => return tell(Outcome::Skipped { work, hash: None, reason }),
-    };
-    let hash = photo.hash();
-    let Some(work) = shared.claims.claim(hash, work) else { return };
-    let known =
-        catalog.lock().unwrap_or_else(PoisonError::into_inner).image_by_hash(&hash, shared.model);
-    match known {
-        Ok(Some((image, true))) => return tell(Outcome::Known { work, hash, image }),
-        Ok(_) => {}
-        Err(error) => return tell(Outcome::Failed(error)),
-    }
+    let Read { work, hash, bytes } = photo;
     let preprocessing = &shared.engine.network().preprocessing;
-    match photo::decode(&photo, preprocessing, shared.engine.decoding()) {
-        Ok(decoded) => {
-            let tensor = model::normalise(&decoded.pixels, preprocessing);
-            drop(tensors.send(Decoded { work, hash, facts: decoded.facts, tensor }));
+    let decoded = shared.clock.time(Stage::Decode, || {
+        let photo = photo::decode(&bytes, preprocessing, shared.engine.decoding())?;
+        Ok((model::normalise(&photo.pixels, preprocessing), photo.facts))
+    });
+    match decoded {
+        Ok((tensor, facts)) => {
+            lock(&shared.squares).push_back((Decoded { work, hash, facts }, tensor));
         }
-        Err(reason) => tell(Outcome::Skipped { work, hash: Some(hash), reason }),
+        Err(reason) => {
+            let what = What::Skipped { hash: Some(hash), reason };
+            drop(news.send(News::Outcomes(vec![Outcome { work, what }])));
+        }
     }
 }
 
-/// A session of its own, from the first photo to the last.
+/// Runs a batch; the session is opened for the first one.
 fn embed(
+    squares: Vec<(Decoded, InputTensor)>,
+    session: &mut Option<FeatureSession>,
     shared: &Shared<'_>,
-    tensors: &Receiver<Decoded>,
-    outcomes: &Sender<Outcome>,
+    news: &Sender<News>,
 ) -> Result<()> {
-    let mut session = None;
-    while let Ok(first) = tensors.recv() {
-        // Whatever waits already goes along; nobody waits for a batch to fill.
-        let batch: Vec<Decoded> =
-            std::iter::once(first).chain(tensors.try_iter()).take(BATCH).collect();
-        if shared.halted() {
-            break;
-        }
-        let session = match &mut session {
-            Some(session) => session,
-            none => none.insert(shared.engine.session(1, shared.watch)?),
-        };
-        let (batch, inputs): (Vec<Decoded>, Vec<InputTensor>) = batch
-            .into_iter()
-            .map(|mut photo| {
-                let tensor = std::mem::replace(&mut photo.tensor, InputTensor(Vec::new()));
-                (photo, tensor)
-            })
-            .unzip();
-        let features = session.run(&inputs)?;
-        if outcomes.send(Outcome::Embedded(batch.into_iter().zip(features).collect())).is_err() {
-            break;
-        }
-    }
+    let session = match session {
+        Some(session) => session,
+        none => none.insert(shared.engine.session(1, shared.watch)?),
+    };
+    let (photos, tensors): (Vec<Decoded>, Vec<InputTensor>) = squares.into_iter().unzip();
+    let features = shared.clock.time(Stage::Embed, || session.run(&tensors))?;
+    let outcome = |(Decoded { work, hash, facts }, features)| Outcome {
+        work,
+        what: What::Embedded { hash, facts, features },
+    };
+    let outcomes = photos.into_iter().zip(features).map(outcome).collect();
+    // A send fails only when the receiver gave up, which it does for a reason of its own.
+    drop(news.send(News::Outcomes(outcomes)));
     Ok(())
 }

@@ -17,6 +17,8 @@ use crate::scan::{self, Found};
 /// A file that must be opened.
 #[derive(Debug, Clone)]
 pub(super) struct Work {
+    /// Its place among all work of the run, counted from 0.
+    pub(super) order: u64,
     pub(super) root: RootId,
     pub(super) file: SourceFile,
 }
@@ -39,6 +41,8 @@ pub(super) struct Walked {
 pub(super) struct Tally {
     pub(super) found: AtomicU64,
     pub(super) done: AtomicU64,
+    /// Files that must be opened.
+    work: AtomicU64,
 }
 
 /// Turns folders into scopes. Nothing is touched when one of them is missing or empty, unless it may
@@ -133,6 +137,7 @@ pub(super) fn walk(
     halted: &dyn Fn() -> bool,
 ) -> Result<Option<Walked>> {
     let mut walked = Walked::default();
+    let mut known_files = catalog.known_files(scope, model);
     for found in scan::walk(&scope.root_path, &scope.below, &options.selection) {
         if halted() {
             return Ok(None);
@@ -145,7 +150,7 @@ pub(super) fn walk(
             }
         };
         tally.found.fetch_add(1, Ordering::Relaxed);
-        let known = catalog.known_file(scope.root, &file.relative, model)?;
+        let known = known_files.find(&file.relative)?;
         if let Some(KnownFile::Indexed { id, .. }) = known {
             walked.seen.insert(id);
         }
@@ -163,7 +168,8 @@ pub(super) fn walk(
                 walked.skipped_before += u64::from(worth_telling);
             }
             _ => {
-                if work.send(Work { root: scope.root, file }).is_err() {
+                let order = tally.work.fetch_add(1, Ordering::Relaxed);
+                if work.send(Work { order, root: scope.root, file }).is_err() {
                     return Ok(None);
                 }
                 continue;

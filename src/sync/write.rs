@@ -1,27 +1,29 @@
 //! What became of the files → the catalog, one transaction a batch.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::SyncReport;
-use super::pipeline::{Claims, Decoded, Outcome};
+use super::pipeline::{Claims, News, Outcome, What};
 use super::plan::{Tally, Walked, Work};
+use super::profile::{Clock, Stage};
 use crate::catalog::{Batch, Catalog, FileId, ModelId, Scope, Skip};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
 use crate::photo::{DECODER_VERSION, Unreadable};
 use crate::progress::{Event, Watch};
-use crate::record::{ImageId, PathBytes, Skipped};
+use crate::record::{ContentHash, ImageId, PathBytes, PhotoFacts, Skipped};
 
 /// Outcomes without features are cheap to do again, so they wait for company: a transaction waits for
 /// the disk.
 const SMALL_OUTCOMES: usize = 256;
 
-/// How long they wait at most.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long they wait at most, and how long any outcome waits for one before it that takes long.
+const PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// The only thread that writes to the catalog.
 pub(super) struct Writer<'a> {
@@ -29,9 +31,35 @@ pub(super) struct Writer<'a> {
     model: ModelId,
     scopes: &'a [Scope],
     claims: &'a Claims,
+    clock: &'a Clock,
     report: &'a mut SyncReport,
     newest_before: FileId,
     failure: Option<Error>,
+}
+
+/// Outcomes on their way into the catalog, put back into the order of the walk, so that ids follow it.
+#[derive(Default)]
+struct Queue {
+    waiting: BTreeMap<u64, Outcome>,
+    /// The place of the next outcome that may be written.
+    next: u64,
+}
+
+impl Queue {
+    /// Those whose turn it is; with `all`, those behind a gap, too.
+    fn take(&mut self, all: bool) -> Vec<Outcome> {
+        let mut taken = Vec::new();
+        while let Some(entry) = self.waiting.first_entry() {
+            let place = *entry.key();
+            // What came late, after a gap was given up, is due at once.
+            if place > self.next && !all {
+                break;
+            }
+            self.next = self.next.max(place + 1);
+            taken.push(entry.remove());
+        }
+        taken
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -40,35 +68,48 @@ impl<'a> Writer<'a> {
         model: ModelId,
         scopes: &'a [Scope],
         claims: &'a Claims,
+        clock: &'a Clock,
         report: &'a mut SyncReport,
     ) -> Result<Self> {
         let newest_before = catalog.newest_file()?;
-        Ok(Self { catalog, model, scopes, claims, report, newest_before, failure: None })
+        Ok(Self { catalog, model, scopes, claims, clock, report, newest_before, failure: None })
     }
 
     /// Writes outcomes until all senders are gone.
     pub(super) fn receive(
         &mut self,
-        outcomes: Receiver<Outcome>,
+        news: Receiver<News>,
         scanned: impl Fn() -> bool,
         tally: &Tally,
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let mut waiting = Vec::new();
+        let mut queue = Queue::default();
+        let mut ready: Vec<Outcome> = Vec::new();
+        let mut written = Instant::now();
         loop {
-            let received = outcomes.recv_timeout(PATIENCE);
-            let (due, ended) = match received {
-                Ok(outcome) => {
-                    let embedded = matches!(outcome, Outcome::Embedded(_));
-                    waiting.push(outcome);
-                    (embedded || waiting.len() >= SMALL_OUTCOMES, false)
+            let ended = match news.recv_timeout(PATIENCE) {
+                Ok(News::Outcomes(outcomes)) => {
+                    queue.waiting.extend(outcomes.into_iter().map(|o| (o.work.order, o)));
+                    false
                 }
-                Err(RecvTimeoutError::Timeout) => (true, false),
-                Err(RecvTimeoutError::Disconnected) => (true, true),
+                Ok(News::Failed(error)) => {
+                    self.failure.get_or_insert(error);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
             };
-            if due && !waiting.is_empty() {
-                let done = self.write(std::mem::take(&mut waiting))?;
-                tally.done.fetch_add(done, Ordering::Relaxed);
+            let impatient = ended || written.elapsed() >= PATIENCE;
+            ready.extend(queue.take(impatient));
+            let costly = |outcome: &Outcome| matches!(outcome.what, What::Embedded { .. });
+            if impatient || ready.len() >= SMALL_OUTCOMES || ready.iter().any(costly) {
+                if !ready.is_empty() {
+                    let outcomes = std::mem::take(&mut ready);
+                    let clock = self.clock;
+                    let done = clock.time(Stage::Write, || self.write(outcomes))?;
+                    tally.done.fetch_add(done, Ordering::Relaxed);
+                }
+                written = Instant::now();
             }
             watch.tell(Event::Photos {
                 found: tally.found.load(Ordering::Relaxed),
@@ -88,30 +129,27 @@ impl<'a> Writer<'a> {
         let mut settled = Vec::new();
         let mut done = 0;
         let mut batch = self.catalog.batch()?;
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Known { work, hash, image } => {
+        for Outcome { work, what } in outcomes {
+            match what {
+                What::Known { hash, image } => {
                     link(&mut batch, self.report, &work, image, false)?;
                     settled.push((hash, Settled::Image(image)));
-                    done += 1;
                 }
-                Outcome::Skipped { work, hash, reason } => {
+                What::Skipped { hash, reason } => {
                     let skip = Left::from(&reason);
                     leave_out(&mut batch, self.report, &work, &skip)?;
                     settled.extend(hash.map(|hash| (hash, Settled::LeftOut(skip))));
-                    done += 1;
                 }
-                Outcome::Embedded(photos) => {
-                    for (photo, features) in photos {
-                        let how = embedded(&mut batch, self.report, self.model, &photo, features)?;
-                        settled.push((photo.hash, how));
-                        done += 1;
-                    }
+                What::Embedded { hash, facts, features } => {
+                    let photo = (hash, facts);
+                    let how =
+                        embedded(&mut batch, self.report, self.model, &work, photo, features)?;
+                    settled.push((hash, how));
                 }
-                Outcome::Failed(error) => {
-                    self.failure.get_or_insert(error);
-                }
+                // Counted when it is settled.
+                What::Waits => continue,
             }
+            done += 1;
         }
         batch.commit()?;
         // Only now: whoever claims the same content from here on finds it in the catalog.
@@ -184,15 +222,16 @@ fn embedded(
     batch: &mut Batch<'_>,
     report: &mut SyncReport,
     model: ModelId,
-    photo: &Decoded,
+    work: &Work,
+    (hash, facts): (ContentHash, PhotoFacts),
     features: Result<Features, InvalidVector>,
 ) -> Result<Settled> {
     report.embedded += 1;
     match features {
         Ok(features) => {
-            let image = batch.add_image(&photo.hash, &photo.facts)?;
+            let image = batch.add_image(&hash, &facts)?;
             batch.add_features(image, model, &features)?;
-            link(batch, report, &photo.work, image, true)?;
+            link(batch, report, work, image, true)?;
             Ok(Settled::Image(image))
         }
         Err(reason) => {
@@ -202,7 +241,7 @@ fn embedded(
                 worth_telling: true,
                 content_seen: true,
             };
-            leave_out(batch, report, &photo.work, &left)?;
+            leave_out(batch, report, work, &left)?;
             Ok(Settled::LeftOut(left))
         }
     }

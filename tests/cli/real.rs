@@ -108,6 +108,20 @@ fn embeddings_are_those_of_pillow_and_onnx_runtime() {
     agrees_with_the_reference(&shared, objects(&shared), 158);
 }
 
+/// `benches/RESULTS.md` has the figures for 500.
+#[test]
+fn large_photos_decoded_small_give_the_embeddings_of_the_reference() {
+    let name = "large_photos_decoded_small_give_the_embeddings_of_the_reference";
+    let Some(shared) = shared::folder(name) else { return };
+    let sandbox = Sandbox::new();
+    let large = sandbox.path("large");
+    let mut command = python();
+    command.arg(Path::new(REFERENCE).join("enlarge.py")).arg(shared.join("photos/categories"));
+    Run::of(command.arg(&large).arg("30")).exits(0);
+    sandbox.index(&[large.to_str().unwrap()]);
+    agrees_with_the_reference(&shared, &sandbox, 30);
+}
+
 #[test]
 fn orientations_are_undone() {
     let Some(shared) = shared::folder("orientations_are_undone") else { return };

@@ -9,7 +9,7 @@ use likeness::library::Library;
 use likeness::record::Skipped;
 use likeness::scan::{Exclude, Selection};
 use likeness::sync::{self, SyncOptions, SyncReport};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::args::Decoding;
 use crate::cli::context::Context;
@@ -66,8 +66,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
+    /// Files read at once, ahead of decoding; more help where a drive is slow to answer
+    #[arg(
+        long, value_name = "N", default_value_t = SyncOptions::IO_THREADS as u16,
+        value_parser = clap::value_parser!(u16).range(1..=1024)
+    )]
+    io_threads: u16,
+
     #[command(flatten)]
     decoding: Decoding,
+
+    /// Tell where the time went: seconds and share of reading, decoding, network, catalog
+    #[arg(long)]
+    profile: bool,
 
     /// Print the summary as one JSON object
     #[arg(long)]
@@ -87,10 +98,22 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         retry_skipped: args.retry_skipped,
         ..SyncOptions::new(args.dirs)
     };
+    options.io_threads = usize::from(args.io_threads);
     options.threads = args.threads.map_or(options.threads, usize::from);
     let report = sync::sync(&mut library, &engine, &options, &watch)?;
     let summary = Summary { report, model: engine.network().name.clone(), device: engine.device() };
-    summary.print(args.json, context)?;
+    let mut out = context.stdout();
+    match args.json {
+        true => out.json(&summary.to_json(args.profile))?,
+        false => {
+            summary.list_skipped(context);
+            summary.print(&mut out)?;
+            if args.profile {
+                summary.print_profile(&mut out)?;
+            }
+        }
+    }
+    out.flush()?;
     Ok(summary.exit())
 }
 
@@ -125,28 +148,31 @@ impl Summary {
         }
     }
 
-    fn print(&self, as_json: bool, context: &Context) -> anyhow::Result<()> {
+    fn to_json(&self, with_profile: bool) -> Value {
         let SyncReport { added, updated, moved, unchanged, removed, embedded, .. } = self.report;
-        let seconds = self.report.elapsed.as_secs_f64();
-        let mut out = context.stdout();
-        if as_json {
-            return Ok(out.json(&json!({
-                "added": added,
-                "updated": updated,
-                "moved": moved,
-                "unchanged": unchanged,
-                "removed": removed,
-                "skipped": self.skipped(),
-                "skipped_files": self.report.skipped,
-                "embedded": embedded,
-                "seconds": round(seconds, 1000.0),
-                "images_per_second": round(self.images_per_second(), 100.0),
-                "model": self.model,
-                "device": self.device,
-                "interrupted": self.report.interrupted,
-            }))?);
+        let mut summary = json!({
+            "added": added,
+            "updated": updated,
+            "moved": moved,
+            "unchanged": unchanged,
+            "removed": removed,
+            "skipped": self.skipped(),
+            "skipped_files": self.report.skipped,
+            "embedded": embedded,
+            "seconds": round(self.report.elapsed.as_secs_f64(), 1000.0),
+            "images_per_second": round(self.images_per_second(), 100.0),
+            "model": self.model,
+            "device": self.device,
+            "interrupted": self.report.interrupted,
+        });
+        if with_profile {
+            summary["profile"] = json!(self.report.profile);
         }
-        self.list_skipped(context)?;
+        summary
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let SyncReport { added, updated, moved, unchanged, removed, embedded, .. } = self.report;
         writeln!(
             out,
             "{added} added, {updated} updated, {moved} moved, {unchanged} unchanged, {removed} removed, {} skipped",
@@ -155,17 +181,44 @@ impl Summary {
         if embedded > 0 {
             writeln!(
                 out,
-                "{embedded} photos embedded in {seconds:.1} s ({:.1} a second) with {} on {}",
+                "{embedded} photos embedded in {:.1} s ({:.1} a second) with {} on {}",
+                self.report.elapsed.as_secs_f64(),
                 self.images_per_second(),
                 self.model,
                 self.device
             )?;
         }
-        Ok(out.flush()?)
+        Ok(())
+    }
+
+    /// Seconds a stage over all threads; shares are of the time the workers had.
+    fn print_profile(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let profile = &self.report.profile;
+        let had = self.report.elapsed.as_secs_f64() * profile.workers as f64;
+        let share = |seconds: f64| if had > 0.0 { 100.0 * seconds / had } else { 0.0 };
+        writeln!(out, "workers  {:>8}", profile.workers)?;
+        for (stage, seconds) in
+            [("network", profile.embed), ("decode", profile.decode), ("idle", profile.idle)]
+        {
+            writeln!(out, "{stage:<8} {seconds:>8.2} s {:>3.0} %", share(seconds))?;
+        }
+        writeln!(out, "read     {:>8.2} s, on threads of its own", profile.read)?;
+        writeln!(out, "catalog  {:>8.2} s, on a thread of its own", profile.write)?;
+        writeln!(
+            out,
+            "waiting  {:>8.1} photos for a worker, {:.1} squares for the network",
+            profile.photos_waiting, profile.squares_waiting
+        )?;
+        let bound = match profile {
+            _ if share(profile.idle) > 20.0 => "the disk (try --io-threads)",
+            _ if profile.decode > profile.embed => "decoding",
+            _ => "the network",
+        };
+        writeln!(out, "bound by {bound}")
     }
 
     /// Which files were skipped in this run, and why: talk, so on stderr.
-    fn list_skipped(&self, context: &Context) -> anyhow::Result<()> {
+    fn list_skipped(&self, context: &Context) {
         let watch = context.watch();
         for Skipped { path, reason } in self.report.skipped.iter().take(LISTED) {
             watch.note(format!("skipped {}: {reason}", path.display()));
@@ -174,7 +227,6 @@ impl Summary {
         if more > 0 {
             watch.note(format!("and {more} more; see `likeness status --skipped`"));
         }
-        Ok(())
     }
 }
 

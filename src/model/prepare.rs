@@ -160,7 +160,15 @@ impl ModelStore {
             return Ok(());
         }
         if let Some(record) = self.read_record(&model.entry) {
-            remove_if_there(&self.facts(&record, &model.entry).path)?;
+            let network = self.facts(&record, &model.entry).path;
+            remove_if_there(&network)?;
+            // What ONNX Runtime made of it lies beside it, under its name and endings of its own.
+            let stem = network.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            for entry in fs::read_dir(&self.config.cache).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&format!("{stem}.")) {
+                    remove_if_there(&entry.path())?;
+                }
+            }
         }
         remove_if_there(&way)
     }

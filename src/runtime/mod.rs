@@ -6,6 +6,7 @@
 mod install;
 mod load;
 mod locate;
+mod optimised;
 mod probe;
 mod session;
 

@@ -1,10 +1,10 @@
 //! A network ready to run: tensors in, features out.
 
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::load::Runtime;
+use super::optimised;
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
 use crate::network::{FeatureNetwork, InputTensor, Layout};
@@ -35,15 +35,7 @@ impl FeatureSession {
             action: "load",
             source: Box::new(source),
         };
-        let session = Session::builder(runtime.environment())
-            .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::All)?))
-            .and_then(|builder| Ok(builder.with_intra_threads(threads)?))
-            .and_then(|builder| Ok(builder.with_inter_threads(1)?))
-            // One block for all activations of a batch saves no time here, and takes 25 MB a session.
-            .and_then(|builder| Ok(builder.with_memory_pattern(false)?))
-            .and_then(|mut builder| builder.commit_from_file(&network.path))
-            .map_err(failed)?;
-
+        let session = optimised::open(runtime, network, threads).map_err(failed)?;
         let size = i64::from(network.preprocessing.size);
         let image_shape = match network.preprocessing.layout {
             Layout::Nchw => [3, size, size],

@@ -12,12 +12,16 @@ use super::format::Format;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, facts, jpeg, resize};
+use super::{Unreadable, colour, facts, jpeg, resize, stream};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
 /// The most a decoder may allocate for one picture, in bytes.
 const MAX_ALLOCATION: u64 = 2 << 30;
+
+/// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21
+/// megapixels of PNG.
+const WHOLE: u64 = 64_000_000;
 
 /// The most that a PNG's compressed texts and profiles may grow to, in bytes: an 815 KB file was seen
 /// to take 404 MB.
@@ -125,11 +129,15 @@ impl Wanted<'_> {
         Ok(())
     }
 
+    /// The shorter side that must remain of a picture that is made smaller while it is decoded.
+    pub(super) fn least_side(&self) -> u32 {
+        self.shorter_side * FAST_MARGIN
+    }
+
     /// To how many eighths of its size a picture may be decoded: 1 to 4, or 8 for all of it. Between 4
     /// and 8, what is saved in pixels is lost by transforms of odd sizes.
     pub(super) fn eighths(&self, (width, height): (u32, u32)) -> u8 {
-        let shorter = u64::from(width.min(height));
-        let least = u64::from(self.shorter_side * FAST_MARGIN);
+        let (shorter, least) = (u64::from(width.min(height)), u64::from(self.least_side()));
         let suffices = |eighths: &u8| shorter * u64::from(*eighths) >= least * 8;
         match self.mode {
             DecodeMode::Exact => 8,
@@ -192,10 +200,6 @@ fn by_image_crate(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unr
     let mut decoder = decoder(photo)?;
     let size = decoder.dimensions();
     wanted.check_size(size)?;
-    if decoder.total_bytes() > MAX_ALLOCATION {
-        let max_megapixels = wanted.max_megapixels;
-        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
-    }
     let metadata = Metadata {
         exif: match photo.format {
             // A TIFF file is such a structure itself.
@@ -207,6 +211,20 @@ fn by_image_crate(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unr
         icc: decoder.icc_profile().unwrap_or(None),
     };
     let orientation = decoder.orientation().ok();
+    if decoder.total_bytes() > WHOLE {
+        let small = match photo.format {
+            Format::Png => stream::png(&photo.bytes, wanted),
+            Format::Tiff => stream::tiff(&photo.bytes, wanted),
+            _ => None,
+        };
+        if let Some((scale, image)) = small {
+            return Ok(Raster { image, size, scale, metadata, orientation });
+        }
+    }
+    if decoder.total_bytes() > MAX_ALLOCATION {
+        let max_megapixels = wanted.max_megapixels;
+        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
+    }
     // What comes out, and the 8-bit RGB that is made of it.
     let rgb = u64::from(size.0) * u64::from(size.1) * 3;
     let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
@@ -277,7 +295,7 @@ fn over_white(image: DynamicImage) -> RgbImage {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use image::{ImageFormat, Rgba, RgbaImage};
 
     use super::*;
@@ -294,6 +312,14 @@ mod tests {
             mean: [0.0; 3],
             std: [1.0; 3],
         }
+    }
+
+    /// What a network that asks for a shorter side of `side` pixels wants.
+    pub(in crate::photo) fn wanted(side: u32) -> Wanted<'static> {
+        static BUDGET: std::sync::LazyLock<Budget> =
+            std::sync::LazyLock::new(|| Budget::new(1 << 20));
+        let (mode, budget) = (DecodeMode::Fast, &*BUDGET);
+        Wanted { mode, budget, max_megapixels: 1, shorter_side: side }
     }
 
     fn decode_default(photo: &PhotoBytes, size: u32) -> Result<Photo, Unreadable> {

@@ -14,6 +14,7 @@ mod jpeg;
 mod read;
 mod resize;
 mod sniff;
+mod stream;
 #[cfg(test)]
 mod tests;
 

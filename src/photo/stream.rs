@@ -1,0 +1,224 @@
+//! Giant PNG and TIFF files, row by row: scans and panoramas of hundreds of megapixels.
+//!
+//! Rows are averaged in blocks as they come, so that what is held is a few rows and the small picture,
+//! whatever the file's size. As with JPEG, the small one is never below twice the side that the network
+//! asks for. What cannot be read by rows (interlaced PNG, planes and rare colours in TIFF) is decoded
+//! whole.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageBuffer};
+use tiff::ColorType;
+use tiff::decoder::{ChunkType, DecodingResult};
+
+use super::decode::Wanted;
+
+/// A picture made smaller: how many of its pixels lie along one of the whole picture, and itself.
+pub(super) type Small = (f64, DynamicImage);
+
+/// Decodes a PNG by rows; `None` where that does not work or saves nothing.
+pub(super) fn png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
+    let mut reader = decoder.read_info().ok()?;
+    let info = reader.info();
+    let (size, interlaced) = ((info.width, info.height), info.interlaced);
+    let channels = reader.output_color_type().0.samples();
+    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| !interlaced)?;
+    while let Some(row) = reader.next_row().ok()? {
+        blocks.add(row.data());
+    }
+    blocks.finish()
+}
+
+/// Decodes the first page of a TIFF by strips or tiles; `None` where that does not work or saves nothing.
+pub(super) fn tiff(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
+    let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
+    let size = decoder.dimensions().ok()?;
+    let channels = match decoder.colortype().ok()? {
+        ColorType::Gray(8 | 16) => 1,
+        ColorType::GrayA(8 | 16) => 2,
+        ColorType::RGB(8 | 16) => 3,
+        ColorType::RGBA(8 | 16) => 4,
+        _ => return None,
+    };
+    let planes = decoder.find_tag_unsigned::<u16>(tiff::tags::Tag::PlanarConfiguration).ok()?;
+    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| planes.unwrap_or(1) == 1)?;
+    let (chunk_width, chunk_height) = decoder.chunk_dimensions();
+    let across = match decoder.get_chunk_type() {
+        ChunkType::Strip => 1,
+        ChunkType::Tile => size.0.div_ceil(chunk_width),
+    };
+    let row_bytes = size.0 as usize * channels;
+    for band in 0..size.1.div_ceil(chunk_height) {
+        let height = chunk_height.min(size.1 - band * chunk_height) as usize;
+        let mut rows = vec![0; row_bytes * height];
+        for column in 0..across {
+            let chunk = band * across + column;
+            let samples = match decoder.read_chunk(chunk).ok()? {
+                DecodingResult::U8(samples) => samples,
+                DecodingResult::U16(samples) => {
+                    samples.into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect()
+                }
+                _ => return None,
+            };
+            let chunk_bytes = decoder.chunk_data_dimensions(chunk).0 as usize * channels;
+            let left = column as usize * chunk_width as usize * channels;
+            for (row, piece) in rows.chunks_mut(row_bytes).zip(samples.chunks(chunk_bytes)) {
+                row.get_mut(left..left + piece.len())?.copy_from_slice(piece);
+            }
+        }
+        rows.chunks(row_bytes).for_each(|row| blocks.add(row));
+    }
+    blocks.finish()
+}
+
+/// Square blocks of pixels, averaged; those at the right and lower edge may hold fewer. What is
+/// transparent has no say in the colour.
+struct Blocks {
+    side: usize,
+    channels: usize,
+    /// Columns of the whole picture, and blocks across it.
+    columns: usize,
+    width: usize,
+    /// Rows in the blocks that are being filled.
+    rows: usize,
+    sums: Vec<u64>,
+    done: Vec<u8>,
+}
+
+impl Blocks {
+    /// `None` when the picture is too small for blocks of two.
+    fn new((width, height): (u32, u32), channels: usize, wanted: &Wanted<'_>) -> Option<Self> {
+        let side = (width.min(height) / wanted.least_side()) as usize;
+        let columns = width as usize;
+        (side >= 2).then(|| {
+            let width = columns.div_ceil(side);
+            let (sums, done) = (vec![0; width * channels], Vec::new());
+            Self { side, channels, columns, width, rows: 0, sums, done }
+        })
+    }
+
+    fn has_alpha(&self) -> bool {
+        matches!(self.channels, 2 | 4)
+    }
+
+    fn add(&mut self, row: &[u8]) {
+        let (channels, has_alpha) = (self.channels, self.has_alpha());
+        let blocks = row.chunks(self.side * channels);
+        for (sums, block) in self.sums.chunks_mut(channels).zip(blocks) {
+            for pixel in block.chunks(channels) {
+                if has_alpha && let Some((alpha, colours)) = pixel.split_last() {
+                    let alpha = u64::from(*alpha);
+                    for (sum, value) in sums.iter_mut().zip(colours) {
+                        *sum += u64::from(*value) * alpha;
+                    }
+                    sums[channels - 1] += alpha;
+                } else {
+                    for (sum, value) in sums.iter_mut().zip(pixel) {
+                        *sum += u64::from(*value);
+                    }
+                }
+            }
+        }
+        self.rows += 1;
+        if self.rows == self.side {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let has_alpha = self.has_alpha();
+        for (number, sums) in self.sums.chunks_mut(self.channels).enumerate() {
+            let columns = self.side.min(self.columns - number * self.side);
+            let pixels = (columns * self.rows) as u64;
+            let last = sums.len() - 1;
+            let weight = if has_alpha { sums[last].max(1) } else { pixels };
+            for (channel, sum) in sums.iter_mut().enumerate() {
+                let parts = if has_alpha && channel == last { pixels } else { weight };
+                self.done.push(((*sum + parts / 2) / parts) as u8);
+                *sum = 0;
+            }
+        }
+        self.rows = 0;
+    }
+
+    fn finish(mut self) -> Option<Small> {
+        if self.rows > 0 {
+            self.close();
+        }
+        let (width, scale) = (self.width as u32, 1.0 / self.side as f64);
+        let height = (self.done.len() / (self.width * self.channels)) as u32;
+        let image = match self.channels {
+            1 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageLuma8),
+            2 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageLumaA8),
+            3 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageRgb8),
+            _ => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageRgba8),
+        };
+        image.map(|image| (scale, image))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageFormat, Rgba, RgbaImage};
+
+    use super::*;
+    use crate::photo::decode::tests::wanted;
+
+    /// In blocks of three, with edges that do not fill theirs.
+    fn picture() -> DynamicImage {
+        DynamicImage::ImageRgba8(RgbaImage::from_fn(31, 25, |x, y| {
+            let alpha = if (x / 3 + y / 3) % 2 == 0 { 255 } else { (x * 8) as u8 };
+            Rgba([(x * 8) as u8, (y * 10) as u8, (x * y % 251) as u8, alpha])
+        }))
+    }
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// The average of a block, the plain way.
+    fn block(picture: &DynamicImage, left: u32, top: u32) -> Vec<u8> {
+        let picture = picture.to_rgba8();
+        let (right, below) = ((left + 3).min(31), (top + 3).min(25));
+        let inside: Vec<[f64; 4]> = (top..below)
+            .flat_map(|y| (left..right).map(move |x| (x, y)))
+            .map(|(x, y)| picture.get_pixel(x, y).0.map(f64::from))
+            .collect();
+        let alpha: f64 = inside.iter().map(|p| p[3]).sum();
+        let colour = |c: usize| inside.iter().map(|p| p[c] * p[3]).sum::<f64>() / alpha;
+        let mean = [colour(0), colour(1), colour(2), alpha / inside.len() as f64];
+        mean.map(|value| value.round() as u8).to_vec()
+    }
+
+    #[test]
+    fn rows_and_strips_are_averaged_in_blocks() {
+        // The network asks for 4, so 8 must remain of 25.
+        let wanted = wanted(4);
+        let picture = picture();
+        let (png, tiff) =
+            (encoded(&picture, ImageFormat::Png), encoded(&picture, ImageFormat::Tiff));
+        for small in [super::png(&png, &wanted), super::tiff(&tiff, &wanted)] {
+            let (scale, small) = small.unwrap();
+            assert!((scale - 1.0 / 3.0).abs() < 1e-12);
+            assert_eq!((small.width(), small.height()), (11, 9));
+            let small = small.to_rgba8();
+            for (x, y) in [(0, 0), (5, 4), (10, 3), (4, 8), (10, 8)] {
+                let expected = block(&picture, x * 3, y * 3);
+                let apart = small.get_pixel(x, y).0.iter().zip(&expected);
+                let apart = apart.map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(apart <= Some(1), "{x}, {y}: {:?}, {expected:?}", small.get_pixel(x, y));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_small_is_left_to_the_others() {
+        let bytes = encoded(&picture(), ImageFormat::Png);
+        assert!(super::png(&bytes[..bytes.len() / 2], &wanted(4)).is_none());
+        assert!(super::png(&bytes, &wanted(8)).is_none(), "blocks of one save nothing");
+    }
+}

@@ -139,6 +139,15 @@ impl Library {
         Ok(IndexState::Ready { index: Box::new(index), tail, dead })
     }
 
+    /// Whether the index of a model is missing, or lacks more photos than [`REBUILD_CHANGES`]. Looks at
+    /// its manifest only: a run that finds nothing new does not read the index.
+    pub(crate) fn index_is_behind(&self, model: &ModelRecord) -> Result<bool> {
+        match index::last_sequence(&self.index_folder(model), model.fingerprint) {
+            None => Ok(true),
+            Some(last) => Ok(self.catalog.count_newer(model.id, Sequence(last))? > REBUILD_CHANGES),
+        }
+    }
+
     /// Makes the index of a model again when it is missing, cannot be trusted, or has changed by more
     /// than [`REBUILD_SHARE`]. No inference: the features come from the catalog.
     ///

@@ -1,6 +1,5 @@
 //! One transaction of changes.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -61,7 +60,8 @@ impl<'a> Batch<'a> {
             .expect("preprocessing is plain numbers and words");
         self.run(
             "INSERT INTO models (fingerprint, name, width, preprocessing) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name",
+             ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name
+             WHERE name IS NOT excluded.name",
             params![
                 network.fingerprint.as_bytes(),
                 network.name,
@@ -78,7 +78,12 @@ impl<'a> Batch<'a> {
 
     /// Makes `model` the one that `find` uses when none is named.
     pub fn use_model(&mut self, model: ModelId) -> Result<()> {
-        self.run("UPDATE library SET current_model = ?1", params![model.0]).map(drop)
+        // What is so already is not written again: a run that finds nothing new waits for no disk.
+        self.run(
+            "UPDATE library SET current_model = ?1 WHERE current_model IS NOT ?1",
+            params![model.0],
+        )
+        .map(drop)
     }
 
     /// The number of the image with this content, which is written down if it is new. What is known of
@@ -176,17 +181,20 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The other files that hold the same image.
-    pub fn other_files(
+    /// Other files that held the same image before this run began (`newest_before`), a few of them:
+    /// whoever has a thousand copies of one picture does not want them looked at a thousand times each.
+    pub fn older_files(
         &self,
         image: ImageId,
         root: RootId,
         path: &PathBytes,
+        newest_before: FileId,
     ) -> Result<Vec<OtherFile>> {
         self.all(
             "SELECT f.id, r.path, f.path FROM files f JOIN roots r ON r.id = f.root_id
-             WHERE f.image_id = ?1 AND NOT (f.root_id = ?2 AND f.path = ?3)",
-            params![image.0, root.0, path.as_bytes()],
+             WHERE f.image_id = ?1 AND f.id <= ?4 AND NOT (f.root_id = ?2 AND f.path = ?3)
+             ORDER BY f.id LIMIT 16",
+            params![image.0, root.0, path.as_bytes(), newest_before.0],
             |row| {
                 let root = PathBytes::from_bytes(row.get(1)?).to_path();
                 let path = root.join(PathBytes::from_bytes(row.get(2)?).to_path());
@@ -195,9 +203,9 @@ impl<'a> Batch<'a> {
         )
     }
 
-    /// Forgets one file of several; its image and features stay.
-    pub fn unlink(&mut self, file: FileId) -> Result<()> {
-        self.run("DELETE FROM files WHERE id = ?1", params![file.0]).map(drop)
+    /// Forgets a file; its image and features stay. Whether it was known.
+    pub fn unlink(&mut self, file: FileId) -> Result<bool> {
+        Ok(self.run("DELETE FROM files WHERE id = ?1", params![file.0])? > 0)
     }
 
     /// Forgets what a path held; its image and features stay.
@@ -229,31 +237,18 @@ impl<'a> Batch<'a> {
         .map(drop)
     }
 
-    /// Forgets the files of a scope that a whole walk did not come upon: neither in `seen`, nor newer
-    /// than `newest_before`, nor below a path that could not be read. Returns how many.
-    pub fn forget_vanished(
+    /// Forgets files that are gone, but for those below a path that could not be read. Returns how many
+    /// were still known.
+    pub fn forget_files(
         &mut self,
-        scope: &Scope,
-        seen: &HashSet<FileId>,
-        newest_before: FileId,
+        gone: &[(FileId, PathBytes)],
         spared: &[PathBytes],
     ) -> Result<u64> {
-        let (first, end) = path_range(&scope.below);
-        let gone: Vec<FileId> = self
-            .all(
-                "SELECT id, path FROM files
-                 WHERE root_id = ?1 AND path >= ?2 AND (?3 IS NULL OR path < ?3) AND id <= ?4",
-                params![scope.root.0, first, end, newest_before.0],
-                |row| Ok((FileId(row.get(0)?), PathBytes::from_bytes(row.get(1)?))),
-            )?
-            .into_iter()
-            .filter(|(id, path)| !seen.contains(id) && !is_below_any(path, spared))
-            .map(|(id, _)| id)
-            .collect();
-        for id in &gone {
-            self.unlink(*id)?;
+        let mut forgotten = 0;
+        for (id, _) in gone.iter().filter(|(_, path)| !is_below_any(path, spared)) {
+            forgotten += u64::from(self.unlink(*id)?);
         }
-        Ok(gone.len() as u64)
+        Ok(forgotten)
     }
 
     /// How many files of a scope are remembered as left out, pictures or not.

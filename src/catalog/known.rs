@@ -1,5 +1,6 @@
 //! What is known of the files of a scope, read side by side with a walk.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use rusqlite::{Row, params};
@@ -47,6 +48,8 @@ pub struct KnownFiles<'a> {
     scope: &'a Scope,
     model: ModelId,
     page: VecDeque<(Vec<u8>, KnownFile)>,
+    /// Indexed files that were passed over.
+    passed: Vec<(FileId, PathBytes)>,
     /// Where the next page begins: behind this path, or at the scope's beginning.
     last: Option<Vec<u8>>,
     at_end: bool,
@@ -55,7 +58,8 @@ pub struct KnownFiles<'a> {
 impl Catalog {
     /// What is known of the files of a scope, as far as `model` is concerned.
     pub fn known_files<'a>(&'a self, scope: &'a Scope, model: ModelId) -> KnownFiles<'a> {
-        KnownFiles { catalog: self, scope, model, page: VecDeque::new(), last: None, at_end: false }
+        let (page, passed) = (VecDeque::new(), Vec::new());
+        KnownFiles { catalog: self, scope, model, page, passed, last: None, at_end: false }
     }
 }
 
@@ -68,12 +72,15 @@ impl KnownFiles<'_> {
     /// [`crate::error::Error::Catalog`].
     pub fn find(&mut self, path: &PathBytes) -> Result<Option<KnownFile>> {
         loop {
-            while let Some((known_path, known)) = self.page.front() {
+            while let Some((known_path, known)) = self.page.pop_front() {
                 match known_path.as_slice().cmp(path.as_bytes()) {
-                    std::cmp::Ordering::Less => self.page.pop_front(),
-                    std::cmp::Ordering::Equal => return Ok(Some(*known)),
-                    std::cmp::Ordering::Greater => return Ok(None),
-                };
+                    Ordering::Less => self.pass_over(known_path, known),
+                    Ordering::Equal => return Ok(Some(known)),
+                    Ordering::Greater => {
+                        self.page.push_front((known_path, known));
+                        return Ok(None);
+                    }
+                }
             }
             if self.at_end {
                 return Ok(None);
@@ -82,9 +89,32 @@ impl KnownFiles<'_> {
         }
     }
 
+    /// The indexed files that nobody asked for, with their paths below the root: when all files that
+    /// are there were asked for, these are gone.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Catalog`].
+    pub fn not_found(mut self) -> Result<Vec<(FileId, PathBytes)>> {
+        loop {
+            while let Some((path, known)) = self.page.pop_front() {
+                self.pass_over(path, known);
+            }
+            if self.at_end {
+                return Ok(self.passed);
+            }
+            self.read_page()?;
+        }
+    }
+
+    fn pass_over(&mut self, path: Vec<u8>, known: KnownFile) {
+        if let KnownFile::Indexed { id, .. } = known {
+            self.passed.push((id, PathBytes::from_bytes(path)));
+        }
+    }
+
     fn read_page(&mut self) -> Result<()> {
         let (first, end) = path_range(&self.scope.below);
-        // `after` is behind the last path, where there is one: the shortest string that is.
+        // Behind the last path comes what is longer by a zero.
         let from = match self.last.take() {
             Some(mut last) => {
                 last.push(0);

@@ -1,9 +1,7 @@
-use std::collections::HashSet;
-
 use super::*;
 use crate::embedding::Features;
 use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
-use crate::record::{ModelFingerprint, PhotoDetails, PhotoFacts, SourceFile};
+use crate::record::{ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 fn network() -> FeatureNetwork {
     FeatureNetwork {
@@ -121,16 +119,46 @@ fn a_folder_whose_name_begins_like_another_is_not_inside_it() {
 }
 
 #[test]
+fn known_files_are_found_whatever_lies_between_them() {
+    // More than a page, and every third of them skipped.
+    let names: Vec<Vec<u8>> = (0..9_000).map(|n| format!("{n:05}.jpg").into_bytes()).collect();
+    let (_dir, mut catalog, scope, model) = catalog("/photos", &[b"00000.jpg"]);
+    let mut batch = catalog.batch().unwrap();
+    let skip = Skip { decoder: 1, worth_telling: true, reason: "damaged" };
+    for (n, name) in names.iter().enumerate() {
+        match n % 3 {
+            0 => batch.skip(scope.root, &file(name), &skip).unwrap(),
+            _ => batch.link(scope.root, &file(name), ImageId(1)).map(drop).unwrap(),
+        }
+    }
+    batch.commit().unwrap();
+    let mut known = catalog.known_files(&scope, model);
+    for (n, name) in names.iter().enumerate().filter(|(n, _)| n % 4 != 0) {
+        let found = known.find(&file(name).relative).unwrap();
+        let skipped = matches!(found, Some(KnownFile::Skipped { .. }));
+        assert_eq!((found.is_some(), skipped), (true, n % 3 == 0), "{n}");
+        let between = [name.as_slice(), b"x"].concat();
+        assert_eq!(known.find(&file(&between).relative).unwrap(), None);
+    }
+    // Every fourth was not asked for; a third of those are skipped, and 0 is both.
+    assert_eq!(known.not_found().unwrap().len(), 9_000 / 4 - 9_000 / 12 + 1);
+}
+
+#[test]
 fn only_what_a_whole_walk_missed_is_forgotten() {
     let names: [&[u8]; 4] = [b"a.jpg", b"b.jpg", b"locked/c.jpg", b"sub/d.jpg"];
-    let (_dir, mut catalog, scope, _) = catalog("/photos", &names);
-    let newest = catalog.newest_file().unwrap();
+    let (_dir, mut catalog, scope, model) = catalog("/photos", &names);
+    let gone = {
+        // A whole walk comes upon the first one only.
+        let mut known = catalog.known_files(&scope, model);
+        assert!(known.find(&file(b"a.jpg").relative).unwrap().is_some());
+        known.not_found().unwrap()
+    };
     let mut batch = catalog.batch().unwrap();
     let new = batch.add_image(&hash(b"new"), &facts()).unwrap();
     batch.link(scope.root, &file(b"new.jpg"), new).unwrap();
-    let seen = HashSet::from([FileId(1)]);
     let locked = [PathBytes::from_bytes(b"locked".to_vec())];
-    let gone = batch.forget_vanished(&scope, &seen, newest, &locked).unwrap();
+    let gone = batch.forget_files(&gone, &locked).unwrap();
     batch.commit().unwrap();
     assert_eq!(gone, 2);
     assert_eq!(catalog.image(ImageId(2)).unwrap(), None);

@@ -105,6 +105,14 @@ pub fn open(folder: &Path, fingerprint: ModelFingerprint, width: usize) -> Resul
     Ok(Index { manifest, graph, codes, graph_bytes, ids, scratch: Scratch::default() })
 }
 
+/// The newest embedding that the published generation in `folder` says it holds; `None` where there is
+/// none for this model and version. Nothing but its manifest is read.
+pub fn last_sequence(folder: &Path, fingerprint: ModelFingerprint) -> Option<i64> {
+    let manifest = read_manifest(&folder.join(MANIFEST)).ok()?;
+    let ours = manifest.format == FORMAT && manifest.fingerprint == fingerprint;
+    ours.then_some(manifest.last_sequence)
+}
+
 fn read_manifest(path: &Path) -> Result<Manifest, Unusable> {
     let damaged = |what: String| Unusable::Damaged { path: path.to_path_buf(), what };
     let text = match fs::read(path) {

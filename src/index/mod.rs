@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use build::{Contents, EachEmbedding, build};
-pub use generation::{Index, open};
+pub use generation::{Index, last_sequence, open};
 
 use crate::record::ImageId;
 

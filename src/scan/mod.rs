@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn files_come_in_the_order_of_their_paths() {
         let dir = tree(&["a/2.jpg", "a-b.jpg", "a.jpg", "a0.jpg", "a/b/1.jpg", "A.jpg", "a/b.jpg"]);
-        let all = walk(dir.path(), Path::new(""), &Selection::default());
+        let selection = Selection::default();
+        let all = walk(dir.path(), Path::new(""), &selection);
         let paths: Vec<PathBytes> = all
             .map(|found| match found {
                 Found::File(file) => file.relative,

@@ -88,6 +88,14 @@ pub struct SyncReport {
     pub interrupted: bool,
 }
 
+impl SyncReport {
+    /// Whether the results are others than before.
+    fn changed(&self) -> bool {
+        let Self { added, updated, moved, removed, embedded, .. } = self;
+        added + updated + moved + removed + embedded > 0
+    }
+}
+
 /// Brings the library up to date with the folders, and then its search index.
 ///
 /// Unchanged files (same size and modification time) are not opened; moved, renamed and copied ones
@@ -115,8 +123,11 @@ pub fn sync(
     pipeline::run(library, engine, model, &scopes, options, &mut report, watch)?;
     report.elapsed = started.elapsed().saturating_sub(engine.setup());
     report.interrupted = watch.is_cancelled();
-    if !report.interrupted {
-        let model = library.catalog().current_model()?.expect("set above");
+    if report.interrupted {
+        return Ok(report);
+    }
+    let model = library.catalog().current_model()?.expect("set above");
+    if report.changed() || library.index_is_behind(&model)? {
         match library.refresh_index(&model, watch) {
             // The photos are safe; the next run, or the next question, makes the index.
             Err(Error::Cancelled) => report.interrupted = true,

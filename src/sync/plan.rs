@@ -1,6 +1,5 @@
 //! Which folders, and which of their files must be opened.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,8 +25,8 @@ pub(super) struct Work {
 /// What a whole walk of a scope came upon, besides the work.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// Indexed files that are still there.
-    pub(super) seen: HashSet<FileId>,
+    /// Indexed files that are not there any more.
+    pub(super) gone: Vec<(FileId, PathBytes)>,
     /// Files and folders that could not be looked into.
     pub(super) unreadable: Vec<(PathBytes, Skipped)>,
     pub(super) unchanged: u64,
@@ -151,9 +150,6 @@ pub(super) fn walk(
         };
         tally.found.fetch_add(1, Ordering::Relaxed);
         let known = known_files.find(&file.relative)?;
-        if let Some(KnownFile::Indexed { id, .. }) = known {
-            walked.seen.insert(id);
-        }
         walked.known_skips += u64::from(matches!(known, Some(KnownFile::Skipped { .. })));
         match known {
             Some(KnownFile::Indexed { size, mtime_ns, embedded: true, .. })
@@ -177,5 +173,6 @@ pub(super) fn walk(
         }
         tally.done.fetch_add(1, Ordering::Relaxed);
     }
+    walked.gone = known_files.not_found()?;
     Ok(Some(walked))
 }

@@ -127,12 +127,13 @@ impl<'a> Writer<'a> {
     /// Returns how many files are done.
     fn write(&mut self, outcomes: Vec<Outcome>) -> Result<u64> {
         let mut settled = Vec::new();
+        let newest = self.newest_before;
         let mut done = 0;
         let mut batch = self.catalog.batch()?;
         for Outcome { work, what } in outcomes {
             match what {
                 What::Known { hash, image } => {
-                    link(&mut batch, self.report, &work, image, false)?;
+                    link(&mut batch, self.report, &work, image, false, newest)?;
                     settled.push((hash, Settled::Image(image)));
                 }
                 What::Skipped { hash, reason } => {
@@ -142,8 +143,15 @@ impl<'a> Writer<'a> {
                 }
                 What::Embedded { hash, facts, features } => {
                     let photo = (hash, facts);
-                    let how =
-                        embedded(&mut batch, self.report, self.model, &work, photo, features)?;
+                    let how = embedded(
+                        &mut batch,
+                        self.report,
+                        self.model,
+                        &work,
+                        photo,
+                        features,
+                        newest,
+                    )?;
                     settled.push((hash, how));
                 }
                 // Counted when it is settled.
@@ -157,7 +165,9 @@ impl<'a> Writer<'a> {
         for (hash, how) in settled {
             for twin in self.claims.release(&hash) {
                 match &how {
-                    Settled::Image(image) => link(&mut batch, self.report, &twin, *image, false)?,
+                    Settled::Image(image) => {
+                        link(&mut batch, self.report, &twin, *image, false, newest)?
+                    }
                     Settled::LeftOut(skip) => leave_out(&mut batch, self.report, &twin, skip)?,
                 }
                 done += 1;
@@ -180,8 +190,7 @@ impl<'a> Writer<'a> {
             if cancelled {
                 continue;
             }
-            self.report.removed +=
-                batch.forget_vanished(scope, &walked.seen, self.newest_before, &spared)?;
+            self.report.removed += batch.forget_files(&walked.gone, &spared)?;
             if batch.count_skips(scope)? > walked.known_skips {
                 batch.forget_vanished_skips(scope, |path| !is_gone(path))?;
             }
@@ -225,13 +234,14 @@ fn embedded(
     work: &Work,
     (hash, facts): (ContentHash, PhotoFacts),
     features: Result<Features, InvalidVector>,
+    newest_before: FileId,
 ) -> Result<Settled> {
     report.embedded += 1;
     match features {
         Ok(features) => {
             let image = batch.add_image(&hash, &facts)?;
             batch.add_features(image, model, &features)?;
-            link(batch, report, work, image, true)?;
+            link(batch, report, work, image, true, newest_before)?;
             Ok(Settled::Image(image))
         }
         Err(reason) => {
@@ -254,6 +264,7 @@ fn link(
     work: &Work,
     image: ImageId,
     new_features: bool,
+    newest_before: FileId,
 ) -> Result<()> {
     match batch.link(work.root, &work.file, image)? {
         Some(before) if before == image && new_features => report.added += 1,
@@ -261,7 +272,7 @@ fn link(
         Some(before) if before == image => report.unchanged += 1,
         Some(_) => report.updated += 1,
         None => {
-            let others = batch.other_files(image, work.root, &work.file.relative)?;
+            let others = batch.older_files(image, work.root, &work.file.relative, newest_before)?;
             // A file that moved leaves one old path behind; a copy leaves none.
             match others.into_iter().find(|other| is_gone(&other.path)) {
                 Some(old) => {

@@ -13,22 +13,23 @@ const FLOORS: [&[&str]; 4] = [
     &["cli"],
 ];
 
-/// Crates and the only room that may name them.
-const AT_HOME: [(&str, &str); 14] = [
-    ("anyhow", "cli"),
-    ("clap", "cli"),
-    ("ctrlc", "cli"),
-    ("etcetera", "cli"),
-    ("fast_image_resize", "photo"),
-    ("hnsw_rs", "index"),
-    ("image", "photo"),
-    ("indicatif", "cli"),
-    ("libloading", "runtime"),
-    ("ort", "runtime"),
-    ("rusqlite", "catalog"),
-    ("ureq", "model"),
-    ("walkdir", "scan"),
-    ("zip", "runtime"),
+/// Crates and the only rooms that may name them.
+const AT_HOME: [(&str, &[&str]); 15] = [
+    ("anyhow", &["cli"]),
+    ("clap", &["cli"]),
+    ("ctrlc", &["cli"]),
+    ("etcetera", &["cli"]),
+    ("fast_image_resize", &["photo"]),
+    ("hnsw_rs", &["index"]),
+    ("image", &["photo"]),
+    ("indicatif", &["cli"]),
+    ("libloading", &["runtime"]),
+    ("moxcms", &["photo"]),
+    ("ort", &["runtime"]),
+    ("rusqlite", &["catalog"]),
+    ("ureq", &["model"]),
+    ("walkdir", &["scan"]),
+    ("zip", &["runtime"]),
 ];
 
 /// All source files, as `room` and path below `src`; `main.rs` and `lib.rs` introduce the rooms.
@@ -93,7 +94,7 @@ fn a_file_uses_only_lower_floors() {
 fn a_crate_is_used_in_its_room_only() {
     for (room, path) in sources() {
         let text = fs::read_to_string(&path).unwrap();
-        for (name, home) in AT_HOME {
+        for (name, homes) in AT_HOME {
             let uses = text.lines().any(|line| {
                 let line = line.trim_start();
                 !line.starts_with("//")
@@ -102,8 +103,8 @@ fn a_crate_is_used_in_its_room_only() {
                     })
             });
             // Errors keep their causes typed.
-            let allowed = room == home || room == "error";
-            assert!(!uses || allowed, "{} uses {name}, at home in {home}", path.display());
+            let allowed = homes.contains(&room.as_str()) || room == "error";
+            assert!(!uses || allowed, "{} uses {name}, at home in {homes:?}", path.display());
         }
     }
 }

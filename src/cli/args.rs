@@ -130,5 +130,6 @@ pub(crate) enum Command {
     Rebuild(command::rebuild::Args),
     Model(command::model::Args),
     Runtime(command::runtime::Args),
+    Formats(command::formats::Args),
     Generate(command::generate::Args),
 }

@@ -1,34 +1,18 @@
 //! Bytes → the upright square the network sees, whatever the bytes do.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
-use image::codecs::png::PngDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, RgbImage};
 
 use super::budget::Budget;
-use super::format::Format;
+use super::format::Decoder;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, facts, jpeg, resize, stream};
+use super::{Unreadable, colour, facts, image_rs, jpeg, resize, tone};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
-
-/// The most a decoder may allocate for one picture, in bytes.
-const MAX_ALLOCATION: u64 = 2 << 30;
-
-/// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21
-/// megapixels of PNG.
-const WHOLE: u64 = 64_000_000;
-
-/// The most that a PNG's compressed texts and profiles may grow to, in bytes: an 815 KB file was seen
-/// to take 404 MB.
-const MAX_PNG_METADATA: u64 = 64 << 20;
-
-/// The largest TIFF file whose facts are read, in bytes: that takes a copy of it.
-const MAX_TIFF_FACTS: usize = 64 << 20;
 
 /// How many times the shorter side after resizing a picture must have at least when it is decoded to a
 /// smaller size: from 2 up the embeddings stay within 0.9995 of cosine.
@@ -88,7 +72,7 @@ pub struct Photo {
 pub(super) struct Wanted<'a> {
     pub(super) mode: DecodeMode,
     pub(super) budget: &'a Budget,
-    max_megapixels: u32,
+    pub(super) max_megapixels: u32,
     /// The shorter side that the network asks for, in pixels.
     shorter_side: u32,
 }
@@ -172,10 +156,7 @@ fn decode_or_panic(
         max_megapixels: options.max_megapixels,
         shorter_side: preprocessing.resize,
     };
-    let Raster { image, size, scale, metadata, orientation } = match photo.format {
-        Format::Jpeg => jpeg::decode(&photo.bytes, &wanted)?,
-        _ => by_image_crate(photo, &wanted)?,
-    };
+    let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
     let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
     let orientation = orientation.or_else(by_exif).unwrap_or(Orientation::NoTransforms);
@@ -196,71 +177,16 @@ fn decode_or_panic(
     Ok(Photo { pixels, facts: PhotoFacts { width, height, format, details } })
 }
 
-fn by_image_crate(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable> {
-    let mut decoder = decoder(photo)?;
-    let size = decoder.dimensions();
-    wanted.check_size(size)?;
-    let metadata = Metadata {
-        exif: match photo.format {
-            // A TIFF file is such a structure itself.
-            Format::Tiff if photo.bytes.len() > MAX_TIFF_FACTS => None,
-            Format::Tiff => Some(photo.bytes.clone()),
-            _ => decoder.exif_metadata().unwrap_or(None),
-        },
-        xmp: decoder.xmp_metadata().unwrap_or(None),
-        icc: decoder.icc_profile().unwrap_or(None),
-    };
-    let orientation = decoder.orientation().ok();
-    if decoder.total_bytes() > WHOLE {
-        let small = match photo.format {
-            Format::Png => stream::png(&photo.bytes, wanted),
-            Format::Tiff => stream::tiff(&photo.bytes, wanted),
-            _ => None,
-        };
-        if let Some((scale, image)) = small {
-            return Ok(Raster { image, size, scale, metadata, orientation });
+/// Hands the bytes to the decoder of their format.
+fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable> {
+    let bytes = photo.bytes.as_slice();
+    match photo.format.decoder() {
+        Decoder::Jpeg => jpeg::decode(bytes, wanted),
+        Decoder::ImageCrate(kind) => image_rs::decode(bytes, photo.format, kind, wanted),
+        Decoder::LinearLight(kind) => {
+            let raster = image_rs::decode(bytes, photo.format, kind, wanted)?;
+            Ok(Raster { image: tone::map(raster.image), ..raster })
         }
-    }
-    if decoder.total_bytes() > MAX_ALLOCATION {
-        let max_megapixels = wanted.max_megapixels;
-        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
-    }
-    // What comes out, and the 8-bit RGB that is made of it.
-    let rgb = u64::from(size.0) * u64::from(size.1) * 3;
-    let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(photo, &error))?;
-    Ok(Raster { image, size, scale: 1.0, metadata, orientation })
-}
-
-fn decoder(photo: &PhotoBytes) -> Result<Box<dyn ImageDecoder + '_>, Unreadable> {
-    let bytes = Cursor::new(photo.bytes.as_slice());
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_ALLOCATION);
-    if photo.format == Format::Png {
-        // The PNG decoder holds the limits it was made with against its metadata only.
-        let mut metadata_limits = Limits::no_limits();
-        metadata_limits.max_alloc = Some(MAX_PNG_METADATA);
-        let mut decoder =
-            PngDecoder::with_limits(bytes, metadata_limits).map_err(|e| damaged(photo, &e))?;
-        decoder.set_limits(limits).map_err(|e| damaged(photo, &e))?;
-        return Ok(Box::new(decoder));
-    }
-    let mut reader = ImageReader::with_format(bytes, photo.format.of_image_crate());
-    reader.limits(limits);
-    Ok(Box::new(reader.into_decoder().map_err(|e| damaged(photo, &e))?))
-}
-
-fn damaged(photo: &PhotoBytes, error: &ImageError) -> Unreadable {
-    let format = photo.format.usual_name();
-    let text = error.to_string();
-    let reason = || text.trim_end_matches('.').replace('\n', " ");
-    match error {
-        ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Unreadable::Truncated { format }
-        }
-        _ if text.contains("unexpected end of file") => Unreadable::Truncated { format },
-        ImageError::Unsupported(_) => Unreadable::Variant { format, reason: reason() },
-        _ => Unreadable::Damaged { reason: reason() },
     }
 }
 
@@ -296,12 +222,15 @@ fn over_white(image: DynamicImage) -> RgbImage {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::io::Cursor;
+
     use image::{ImageFormat, Rgba, RgbaImage};
 
     use super::*;
     use crate::photo::from_bytes;
 
-    fn square(size: u32) -> Preprocessing {
+    /// The whole of a square picture, without a margin.
+    pub(in crate::photo) fn square(size: u32) -> Preprocessing {
         Preprocessing {
             size,
             resize: size,

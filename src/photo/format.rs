@@ -1,4 +1,4 @@
-//! The picture formats likeness knows by their content.
+//! The picture formats likeness decodes: what they are called, and by what they are decoded.
 
 use image::ImageFormat;
 use serde::Serialize;
@@ -16,50 +16,115 @@ pub enum Format {
     WebP,
     /// GIF, the first frame.
     Gif,
-    /// Windows bitmap.
-    Bmp,
     /// TIFF, the first page.
     Tiff,
+    /// Windows bitmap.
+    Bmp,
+    /// OpenEXR, the first layer with colours; tone-mapped.
+    Exr,
+    /// Radiance HDR; tone-mapped.
+    Hdr,
+    /// QOI.
+    Qoi,
+    /// Netpbm: PBM, PGM, PPM, PAM.
+    Pnm,
+    /// Truevision TGA, which only its name tells.
+    Tga,
+    /// Windows icon, its largest picture.
+    Ico,
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 6] =
-    [Format::Jpeg, Format::Png, Format::WebP, Format::Gif, Format::Bmp, Format::Tiff];
+pub(super) const ALL: [Format; 12] = [
+    Format::Jpeg,
+    Format::Png,
+    Format::WebP,
+    Format::Gif,
+    Format::Tiff,
+    Format::Bmp,
+    Format::Exr,
+    Format::Hdr,
+    Format::Qoi,
+    Format::Pnm,
+    Format::Tga,
+    Format::Ico,
+];
+
+/// What decodes a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// [`super::jpeg`].
+    Jpeg,
+    /// The `image` crate, and pixels that are ready to be looked at.
+    ImageCrate(ImageFormat),
+    /// The `image` crate, and linear light that must be tone-mapped.
+    LinearLight(ImageFormat),
+}
+
+/// What there is to say about a format.
+struct About {
+    name: &'static str,
+    usual_name: &'static str,
+    extensions: &'static [&'static str],
+    decoder: Decoder,
+}
 
 impl Format {
     /// The name the catalog stores: lower case.
     pub fn name(self) -> &'static str {
-        match self {
-            Format::Jpeg => "jpeg",
-            Format::Png => "png",
-            Format::WebP => "webp",
-            Format::Gif => "gif",
-            Format::Bmp => "bmp",
-            Format::Tiff => "tiff",
-        }
+        self.about().name
     }
 
     /// The name people use.
     pub fn usual_name(self) -> &'static str {
-        match self {
-            Format::Jpeg => "JPEG",
-            Format::Png => "PNG",
-            Format::WebP => "WebP",
-            Format::Gif => "GIF",
-            Format::Bmp => "BMP",
-            Format::Tiff => "TIFF",
-        }
+        self.about().usual_name
     }
 
-    /// What the `image` crate calls it; JPEG has a decoder of its own here.
-    pub(super) fn of_image_crate(self) -> ImageFormat {
+    /// The extensions such files usually bear, the most usual first, in lower case. Only TGA needs one
+    /// to be recognised.
+    pub fn extensions(self) -> &'static [&'static str] {
+        self.about().extensions
+    }
+
+    pub(super) fn decoder(self) -> Decoder {
+        self.about().decoder
+    }
+
+    fn about(self) -> About {
+        use Decoder::{ImageCrate, LinearLight};
+        let about =
+            |name, usual_name, extensions, decoder| About { name, usual_name, extensions, decoder };
         match self {
-            Format::Jpeg => ImageFormat::Jpeg,
-            Format::Png => ImageFormat::Png,
-            Format::WebP => ImageFormat::WebP,
-            Format::Gif => ImageFormat::Gif,
-            Format::Bmp => ImageFormat::Bmp,
-            Format::Tiff => ImageFormat::Tiff,
+            Format::Jpeg => about("jpeg", "JPEG", &["jpg", "jpeg", "jpe", "jfif"], Decoder::Jpeg),
+            Format::Png => about("png", "PNG", &["png", "apng"], ImageCrate(ImageFormat::Png)),
+            Format::WebP => about("webp", "WebP", &["webp"], ImageCrate(ImageFormat::WebP)),
+            Format::Gif => about("gif", "GIF", &["gif"], ImageCrate(ImageFormat::Gif)),
+            Format::Tiff => about("tiff", "TIFF", &["tif", "tiff"], ImageCrate(ImageFormat::Tiff)),
+            Format::Bmp => about("bmp", "BMP", &["bmp", "dib"], ImageCrate(ImageFormat::Bmp)),
+            Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
+            Format::Hdr => about("hdr", "Radiance HDR", &["hdr"], LinearLight(ImageFormat::Hdr)),
+            Format::Qoi => about("qoi", "QOI", &["qoi"], ImageCrate(ImageFormat::Qoi)),
+            Format::Pnm => about(
+                "pnm",
+                "Netpbm",
+                &["pnm", "ppm", "pgm", "pbm", "pam"],
+                ImageCrate(ImageFormat::Pnm),
+            ),
+            Format::Tga => about("tga", "TGA", &["tga"], ImageCrate(ImageFormat::Tga)),
+            Format::Ico => about("ico", "ICO", &["ico"], ImageCrate(ImageFormat::Ico)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogs_name_is_the_serialised_one() {
+        for format in ALL {
+            assert_eq!(serde_json::to_value(format).unwrap(), format.name());
+            assert!(!format.extensions().is_empty());
         }
     }
 }

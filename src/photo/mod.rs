@@ -10,21 +10,25 @@ mod decode;
 mod facts;
 mod format;
 mod guard;
+mod image_rs;
 mod jpeg;
 mod read;
 mod resize;
 mod sniff;
 mod stream;
+mod support;
 #[cfg(test)]
 mod tests;
+mod tone;
 
 pub use budget::Budget;
 pub use decode::{DecodeMode, DecodeOptions, Photo, decode};
 pub use format::Format;
 pub use read::{PhotoBytes, from_bytes, read};
+pub use support::{FormatSupport, formats};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
-pub const DECODER_VERSION: u32 = 2;
+pub const DECODER_VERSION: u32 = 3;
 
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]

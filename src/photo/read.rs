@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<PhotoBytes, Unreadable> {
     let format = sniff::sniff(&bytes, Some(path))?;
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
     file.read_to_end(&mut bytes)?;
-    Ok(hashed(bytes, format))
+    Ok(taken(bytes, format))
 }
 
 /// Takes a picture that is already in memory, as one piped in.
@@ -51,10 +51,10 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
     let head = &bytes[..bytes.len().min(HEAD)];
     // With no name to claim anything, whatever is no picture is worth a word.
     let format = sniff::sniff(head, Some(Path::new("stdin.jpg")))?;
-    Ok(hashed(bytes, format))
+    Ok(taken(bytes, format))
 }
 
-fn hashed(bytes: Vec<u8>, format: Format) -> PhotoBytes {
+fn taken(bytes: Vec<u8>, format: Format) -> PhotoBytes {
     let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
     PhotoBytes { bytes, format, hash }
 }

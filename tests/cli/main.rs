@@ -3,6 +3,7 @@
 
 mod export;
 mod find;
+mod formats;
 mod index;
 mod model;
 mod python;

@@ -3,6 +3,7 @@
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod find;
+pub(crate) mod formats;
 pub(crate) mod generate;
 pub(crate) mod index;
 pub(crate) mod model;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Rebuild(args) => rebuild::run(args, context),
         Command::Model(args) => model::run(args, context),
         Command::Runtime(args) => runtime::run(args, context),
+        Command::Formats(args) => formats::run(args, context),
         Command::Generate(args) => generate::run(args, context),
     }
 }

@@ -1,0 +1,203 @@
+//! What the `image` crate decodes: most formats that are no JPEG.
+
+use std::io::Cursor;
+
+use image::codecs::hdr::HdrDecoder;
+use image::codecs::png::PngDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use super::decode::{Metadata, Raster, Wanted};
+use super::format::Format;
+use super::{Unreadable, stream};
+
+/// The most a decoder may allocate for one picture, in bytes.
+const MAX_ALLOCATION: u64 = 2 << 30;
+
+/// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21
+/// megapixels of PNG.
+const WHOLE: u64 = 64_000_000;
+
+/// The most that a PNG's compressed texts and profiles may grow to, in bytes: an 815 KB file was seen
+/// to take 404 MB.
+const MAX_PNG_METADATA: u64 = 64 << 20;
+
+/// The largest TIFF file whose facts are read, in bytes: that takes a copy of it.
+const MAX_TIFF_FACTS: usize = 64 << 20;
+
+/// Decodes every pixel, or of what is very large every few pixels' average.
+///
+/// # Errors
+/// [`Unreadable`] when it is truncated, damaged, too large, or of a rare kind.
+pub(super) fn decode(
+    bytes: &[u8],
+    format: Format,
+    as_format: ImageFormat,
+    wanted: &Wanted<'_>,
+) -> Result<Raster, Unreadable> {
+    let mut decoder = decoder(bytes, as_format).map_err(|error| reason(format, &error))?;
+    let size = decoder.dimensions();
+    wanted.check_size(size)?;
+    let metadata = Metadata {
+        exif: match format {
+            // A TIFF file is such a structure itself.
+            Format::Tiff if bytes.len() > MAX_TIFF_FACTS => None,
+            Format::Tiff => Some(bytes.to_vec()),
+            _ => decoder.exif_metadata().unwrap_or(None),
+        },
+        xmp: decoder.xmp_metadata().unwrap_or(None),
+        icc: decoder.icc_profile().unwrap_or(None),
+    };
+    let orientation = decoder.orientation().ok();
+    if decoder.total_bytes() > WHOLE {
+        let small = match format {
+            Format::Png => stream::png(bytes, wanted),
+            Format::Tiff => stream::tiff(bytes, wanted),
+            _ => None,
+        };
+        if let Some((scale, image)) = small {
+            return Ok(Raster { image, size, scale, metadata, orientation });
+        }
+    }
+    if decoder.total_bytes() > MAX_ALLOCATION {
+        let max_megapixels = wanted.max_megapixels;
+        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
+    }
+    // What comes out, and the 8-bit RGB that is made of it.
+    let rgb = u64::from(size.0) * u64::from(size.1) * 3;
+    let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
+    Ok(Raster { image, size, scale: 1.0, metadata, orientation })
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+    let bytes = Cursor::new(bytes);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_ALLOCATION);
+    match format {
+        ImageFormat::Png => {
+            // The PNG decoder holds the limits it was made with against its metadata only.
+            let mut metadata_limits = Limits::no_limits();
+            metadata_limits.max_alloc = Some(MAX_PNG_METADATA);
+            let mut decoder = PngDecoder::with_limits(bytes, metadata_limits)?;
+            decoder.set_limits(limits)?;
+            Ok(Box::new(decoder))
+        }
+        // Strict, it would refuse what begins with `#?RGBE`.
+        ImageFormat::Hdr => {
+            let mut decoder = HdrDecoder::new_nonstrict(bytes)?;
+            decoder.set_limits(limits)?;
+            Ok(Box::new(decoder))
+        }
+        _ => {
+            let mut reader = ImageReader::with_format(bytes, format);
+            reader.limits(limits);
+            Ok(Box::new(reader.into_decoder()?))
+        }
+    }
+}
+
+/// Decoders that wrap the end of the file in an error of their own.
+const END_TEXTS: [&str; 2] = ["unexpected end of file", "failed to fill whole buffer"];
+
+fn reason(format: Format, error: &ImageError) -> Unreadable {
+    let format = format.usual_name();
+    let text = error.to_string();
+    let reason = || text.trim_end_matches('.').replace('\n', " ");
+    match error {
+        ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Unreadable::Truncated { format }
+        }
+        _ if END_TEXTS.iter().any(|end| text.contains(end)) => Unreadable::Truncated { format },
+        // Grey, or without alpha.
+        _ if text.contains("PNG is not in RGBA") => {
+            Unreadable::Variant { format, reason: reason() }
+        }
+        ImageError::Unsupported(_) => Unreadable::Variant { format, reason: reason() },
+        _ => Unreadable::Damaged { reason: reason() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+    use crate::photo::decode::tests::square;
+    use crate::photo::{DecodeOptions, Photo, read};
+
+    /// Writes what was encoded, under a name, as only that tells a TGA; and decodes it.
+    fn decoded(bytes: &[u8], extension: &str) -> Result<Photo, Unreadable> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("photo").with_extension(extension);
+        std::fs::write(&path, bytes).unwrap();
+        crate::photo::decode(&read(&path)?, &square(16), &DecodeOptions::default())
+    }
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(16, 16, |x, y| {
+            image::Rgb([(x * 15) as u8, (y * 15) as u8, (x * y) as u8])
+        })
+    }
+
+    fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn formats_without_loss_give_back_what_went_in() {
+        let image = DynamicImage::ImageRgb8(picture());
+        for (format, extension) in [
+            (ImageFormat::Qoi, "qoi"),
+            (ImageFormat::Pnm, "ppm"),
+            (ImageFormat::Tga, "tga"),
+            (ImageFormat::Bmp, "bmp"),
+        ] {
+            let photo = decoded(&encoded(&image, format), extension).unwrap();
+            assert_eq!(photo.pixels.as_rgb(), picture().as_raw().as_slice(), "{format:?}");
+        }
+        let with_alpha = DynamicImage::ImageRgba8(image.to_rgba8());
+        let photo = decoded(&encoded(&with_alpha, ImageFormat::Ico), "ico").unwrap();
+        assert_eq!(photo.pixels.as_rgb(), picture().as_raw().as_slice());
+        assert_eq!(photo.facts.format, "ico");
+    }
+
+    #[test]
+    fn linear_light_is_mapped_whatever_holds_it() {
+        let light = image::Rgb32FImage::from_fn(16, 16, |x, _| {
+            image::Rgb([0.5f32.powi(x as i32 / 4) * 40.0; 3])
+        });
+        let light = DynamicImage::ImageRgb32F(light);
+        let mut hdr = encoded(&light, ImageFormat::Hdr);
+        let exr = encoded(&light, ImageFormat::OpenExr);
+        let (from_hdr, from_exr) = (decoded(&hdr, "hdr").unwrap(), decoded(&exr, "exr").unwrap());
+        assert_eq!((from_hdr.facts.format, from_exr.facts.format), ("hdr", "exr"));
+        let pixels = from_hdr.pixels.as_rgb().iter().zip(from_exr.pixels.as_rgb());
+        assert!(pixels.map(|(a, b)| a.abs_diff(*b)).max() <= Some(1));
+        let row = from_exr.pixels.as_rgb();
+        assert!(row[0] == 255 && row[45] > 40 && row[45] < 160, "{:?}", &row[..48]);
+        // As Radiance's own programs may begin it.
+        hdr.splice(..b"#?RADIANCE".len(), *b"#?RGBE");
+        assert_eq!(decoded(&hdr, "hdr").unwrap().pixels.as_rgb(), from_hdr.pixels.as_rgb());
+    }
+
+    #[test]
+    fn cuts_of_formats_without_an_end_are_refused_and_none_panics() {
+        let image = DynamicImage::ImageRgb8(picture());
+        let light = DynamicImage::ImageRgb32F(image.to_rgb32f());
+        for (image, format, extension) in [
+            (&image, ImageFormat::Qoi, "qoi"),
+            (&image, ImageFormat::Pnm, "ppm"),
+            (&image, ImageFormat::Tga, "tga"),
+            (&light, ImageFormat::Hdr, "hdr"),
+            (&light, ImageFormat::OpenExr, "exr"),
+        ] {
+            let whole = encoded(image, format);
+            for end in (24..whole.len() * 9 / 10).step_by(13) {
+                let error = decoded(&whole[..end], extension).unwrap_err();
+                assert!(!error.to_string().contains("gave up"), "{format:?} cut to {end}: {error}");
+            }
+        }
+    }
+}

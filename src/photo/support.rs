@@ -1,0 +1,53 @@
+//! What this build decodes, on this machine.
+
+use std::path::PathBuf;
+
+use super::format::{self, Decoder, Format};
+
+/// A format, and whether photos of it can be decoded here and now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FormatSupport {
+    /// The format.
+    pub format: Format,
+    /// What decodes it, as `zune-jpeg` or `libheif 1.19.8`.
+    pub decoder: String,
+    /// The decoder's file, where it is a library of the system's and the system tells.
+    pub library: Option<PathBuf>,
+    /// What is missing and how it is installed; `None` when the format is decoded.
+    pub missing: Option<String>,
+}
+
+/// All formats, photos' own first. Looks for the system's libraries as decoding does, once.
+pub fn formats() -> Vec<FormatSupport> {
+    format::ALL.into_iter().map(support).collect()
+}
+
+fn support(format: Format) -> FormatSupport {
+    let built_in = |decoder: &str| FormatSupport {
+        format,
+        decoder: decoder.to_owned(),
+        library: None,
+        missing: None,
+    };
+    match format.decoder() {
+        Decoder::Jpeg => built_in("zune-jpeg, libjpeg-turbo"),
+        Decoder::ImageCrate(_) => built_in("image"),
+        Decoder::LinearLight(_) => built_in("image, tone-mapped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_missing() {
+        let formats = formats();
+        assert_eq!(formats.len(), format::ALL.len());
+        for found in formats {
+            assert!(found.missing.is_none(), "{found:?}");
+            assert!(!found.decoder.is_empty());
+        }
+    }
+}

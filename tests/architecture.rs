@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 15] = [
+const AT_HOME: [(&str, &[&str]); 16] = [
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
@@ -23,6 +23,7 @@ const AT_HOME: [(&str, &[&str]); 15] = [
     ("hnsw_rs", &["index"]),
     ("image", &["photo"]),
     ("indicatif", &["cli"]),
+    ("jxl", &["photo"]),
     ("libloading", &["runtime"]),
     ("moxcms", &["photo"]),
     ("ort", &["runtime"]),

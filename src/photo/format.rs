@@ -20,6 +20,8 @@ pub enum Format {
     Tiff,
     /// Windows bitmap.
     Bmp,
+    /// JPEG XL, the first frame.
+    Jxl,
     /// OpenEXR, the first layer with colours; tone-mapped.
     Exr,
     /// Radiance HDR; tone-mapped.
@@ -35,13 +37,14 @@ pub enum Format {
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 12] = [
+pub(super) const ALL: [Format; 13] = [
     Format::Jpeg,
     Format::Png,
     Format::WebP,
     Format::Gif,
     Format::Tiff,
     Format::Bmp,
+    Format::Jxl,
     Format::Exr,
     Format::Hdr,
     Format::Qoi,
@@ -59,6 +62,8 @@ pub(super) enum Decoder {
     ImageCrate(ImageFormat),
     /// The `image` crate, and linear light that must be tone-mapped.
     LinearLight(ImageFormat),
+    /// [`super::jxl`].
+    Jxl,
 }
 
 /// What there is to say about a format.
@@ -101,6 +106,7 @@ impl Format {
             Format::Gif => about("gif", "GIF", &["gif"], ImageCrate(ImageFormat::Gif)),
             Format::Tiff => about("tiff", "TIFF", &["tif", "tiff"], ImageCrate(ImageFormat::Tiff)),
             Format::Bmp => about("bmp", "BMP", &["bmp", "dib"], ImageCrate(ImageFormat::Bmp)),
+            Format::Jxl => about("jxl", "JPEG XL", &["jxl"], Decoder::Jxl),
             Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
             Format::Hdr => about("hdr", "Radiance HDR", &["hdr"], LinearLight(ImageFormat::Hdr)),
             Format::Qoi => about("qoi", "QOI", &["qoi"], ImageCrate(ImageFormat::Qoi)),

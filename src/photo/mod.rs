@@ -12,6 +12,7 @@ mod format;
 mod guard;
 mod image_rs;
 mod jpeg;
+mod jxl;
 mod read;
 mod resize;
 mod sniff;
@@ -87,4 +88,11 @@ pub enum Unreadable {
     /// The operating system would not give the bytes.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
+}
+
+/// The TIFF structure of an EXIF item in a HEIF or JPEG XL file, which begins with its own offset.
+fn exif_of_item(item: &[u8]) -> Option<Vec<u8>> {
+    let (offset, rest) = item.split_first_chunk::<4>()?;
+    let offset = usize::try_from(u32::from_be_bytes(*offset)).ok()?;
+    rest.get(offset..).map(<[u8]>::to_vec)
 }

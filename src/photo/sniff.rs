@@ -52,6 +52,8 @@ fn by_content(head: &[u8]) -> Option<Format> {
         _ if starts(b"GIF87a") || starts(b"GIF89a") => Some(Format::Gif),
         _ if starts(b"II*\0") || starts(b"MM\0*") => Some(Format::Tiff),
         _ if starts(b"BM") => Some(Format::Bmp),
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => by_brands(head),
+        _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") => Some(Format::Jxl),
         _ if starts(b"v/1\x01") => Some(Format::Exr),
         _ if starts(b"#?RADIANCE") || starts(b"#?RGBE") => Some(Format::Hdr),
         _ if starts(b"qoif") => Some(Format::Qoi),
@@ -65,6 +67,18 @@ fn by_content(head: &[u8]) -> Option<Format> {
         _ if is_plausible_ico(head) => Some(Format::Ico),
         _ => None,
     }
+}
+
+/// The major brand of an ISO base media file.
+fn by_brands(head: &[u8]) -> Option<Format> {
+    let length = u32::from_be_bytes(*head.first_chunk()?);
+    let end = usize::try_from(length).unwrap_or(usize::MAX).min(head.len());
+    let (brands, _) = head.get(8..end)?.as_chunks::<4>();
+    let named = |brand: &[u8; 4]| match brand {
+        b"jxl " => Some(Format::Jxl),
+        _ => None,
+    };
+    named(brands.first()?)
 }
 
 /// Whether the fields of a TGA header (Truevision, 2.0) are such as occur together; it has no magic.
@@ -138,6 +152,12 @@ mod tests {
     fn what_is_not_decoded_is_named() {
         let error = sniff(b"8BPS\0\x01", Some(Path::new("a"))).unwrap_err();
         assert_eq!(error.to_string(), "Photoshop PSD is not decoded by this version");
+    }
+
+    #[test]
+    fn brands_tell_what_an_iso_file_holds() {
+        let kind = |head: &[u8]| sniff(head, Some(Path::new("a"))).ok();
+        assert_eq!(kind(b"\0\0\0\x14ftypmp42\0\0\0\0avif"), None, "a film");
     }
 
     #[test]

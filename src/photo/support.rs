@@ -34,6 +34,7 @@ fn support(format: Format) -> FormatSupport {
         Decoder::Jpeg => built_in("zune-jpeg, libjpeg-turbo"),
         Decoder::ImageCrate(_) => built_in("image"),
         Decoder::LinearLight(_) => built_in("image, tone-mapped"),
+        Decoder::Jxl => built_in("jxl"),
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the pictures of golden/ and the squares that the reference makes of them.
 
-Usage: golden.py   (needs: pip install -r requirements.txt)
+Usage: golden.py   (needs: pip install -r requirements.txt, and pillow-jxl-plugin)
 
 The pictures are drawn here, from a fixed seed: gradients, waves, discs and a little noise. NAME is the
 picture, NAME.png its square at resize 64 and size 56. Run it again only to add a kind: encoders change.
@@ -9,6 +9,7 @@ picture, NAME.png its square at resize 64 and size 56. Run it again only to add 
 import pathlib
 
 import numpy as np
+import pillow_jxl  # noqa: F401, it registers itself
 from PIL import Image, ImageCms
 
 from reference import square
@@ -112,6 +113,10 @@ def make():
         "lzw.tif": (colour.resize((150, 100)), {"compression": "tiff_lzw"}),
         "turned.tif": (colour.resize((150, 100)), {"compression": "tiff_deflate", "tiffinfo": {0x0112: 6}}),
         "grey.tif": (grey.resize((80, 120)), {"compression": "tiff_lzw"}),
+        "colour.jxl": (colour, {"quality": 85}),
+        "grey.jxl": (grey, {"quality": 85}),
+        "alpha.jxl": (alpha.resize((90, 80)), {"lossless": True}),
+        "wide.jxl": (colour.resize((150, 100)), {"lossless": True, **wide}),
         "colour.qoi": (colour.resize((90, 70)), {}),
         "colour.ppm": (colour.resize((90, 70)), {}),
         "rle.tga": (colour.resize((90, 70)).quantize(16).convert("RGB"), {"rle": True}),

@@ -24,7 +24,7 @@ const AT_HOME: [(&str, &[&str]); 16] = [
     ("image", &["photo"]),
     ("indicatif", &["cli"]),
     ("jxl", &["photo"]),
-    ("libloading", &["runtime"]),
+    ("libloading", &["runtime", "photo"]),
     ("moxcms", &["photo"]),
     ("ort", &["runtime"]),
     ("rusqlite", &["catalog"]),

@@ -20,6 +20,10 @@ pub enum Format {
     Tiff,
     /// Windows bitmap.
     Bmp,
+    /// HEIC and other HEIF files, the primary image; by the system's libheif.
+    Heic,
+    /// AVIF, the primary image; by the system's libheif.
+    Avif,
     /// JPEG XL, the first frame.
     Jxl,
     /// OpenEXR, the first layer with colours; tone-mapped.
@@ -37,13 +41,15 @@ pub enum Format {
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 13] = [
+pub(super) const ALL: [Format; 15] = [
     Format::Jpeg,
     Format::Png,
     Format::WebP,
     Format::Gif,
     Format::Tiff,
     Format::Bmp,
+    Format::Heic,
+    Format::Avif,
     Format::Jxl,
     Format::Exr,
     Format::Hdr,
@@ -64,6 +70,8 @@ pub(super) enum Decoder {
     LinearLight(ImageFormat),
     /// [`super::jxl`].
     Jxl,
+    /// [`super::heif`], when the system has libheif.
+    Libheif,
 }
 
 /// What there is to say about a format.
@@ -106,6 +114,8 @@ impl Format {
             Format::Gif => about("gif", "GIF", &["gif"], ImageCrate(ImageFormat::Gif)),
             Format::Tiff => about("tiff", "TIFF", &["tif", "tiff"], ImageCrate(ImageFormat::Tiff)),
             Format::Bmp => about("bmp", "BMP", &["bmp", "dib"], ImageCrate(ImageFormat::Bmp)),
+            Format::Heic => about("heic", "HEIC", &["heic", "heif", "hif"], Decoder::Libheif),
+            Format::Avif => about("avif", "AVIF", &["avif"], Decoder::Libheif),
             Format::Jxl => about("jxl", "JPEG XL", &["jxl"], Decoder::Jxl),
             Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
             Format::Hdr => about("hdr", "Radiance HDR", &["hdr"], LinearLight(ImageFormat::Hdr)),

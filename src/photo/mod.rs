@@ -10,6 +10,7 @@ mod decode;
 mod facts;
 mod format;
 mod guard;
+mod heif;
 mod image_rs;
 mod jpeg;
 mod jxl;
@@ -49,6 +50,16 @@ pub enum Unreadable {
     Unsupported {
         /// The format's usual name.
         format: &'static str,
+    },
+    /// A library of the system's decodes this format, and it is not there, or lacks the codec.
+    #[error("{format} needs {needs}: {remedy}")]
+    NeedsLibrary {
+        /// The format's usual name.
+        format: &'static str,
+        /// What is missing.
+        needs: String,
+        /// How it is installed.
+        remedy: &'static str,
     },
     /// The file ends before the picture does.
     #[error("truncated: the {format} data ends before the picture does")]

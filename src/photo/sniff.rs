@@ -69,16 +69,26 @@ fn by_content(head: &[u8]) -> Option<Format> {
     }
 }
 
-/// The major brand of an ISO base media file.
+/// The major brand of an ISO base media file, then the compatible ones as far as they are seen.
 fn by_brands(head: &[u8]) -> Option<Format> {
     let length = u32::from_be_bytes(*head.first_chunk()?);
     let end = usize::try_from(length).unwrap_or(usize::MAX).min(head.len());
     let (brands, _) = head.get(8..end)?.as_chunks::<4>();
     let named = |brand: &[u8; 4]| match brand {
+        b"avif" | b"avis" => Some(Format::Avif),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => Some(Format::Heic),
         b"jxl " => Some(Format::Jxl),
         _ => None,
     };
-    named(brands.first()?)
+    let (major, compatible) = brands.split_first()?;
+    // After the major brand comes its version; brands may follow that say more than `mif1`, a HEIF
+    // with any codec.
+    named(major).or_else(|| match major {
+        b"mif1" | b"mif2" | b"msf1" | b"miaf" | b"1pic" | b"avci" | b"j2ki" | b"jpeg" => {
+            Some(compatible.iter().skip(1).find_map(named).unwrap_or(Format::Heic))
+        }
+        _ => None,
+    })
 }
 
 /// Whether the fields of a TGA header (Truevision, 2.0) are such as occur together; it has no magic.
@@ -157,6 +167,9 @@ mod tests {
     #[test]
     fn brands_tell_what_an_iso_file_holds() {
         let kind = |head: &[u8]| sniff(head, Some(Path::new("a"))).ok();
+        assert_eq!(kind(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), Some(Format::Heic));
+        assert_eq!(kind(b"\0\0\0\x18ftypmif1\0\0\0\0miafheic"), Some(Format::Heic));
+        assert_eq!(kind(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf"), Some(Format::Avif));
         assert_eq!(kind(b"\0\0\0\x14ftypmp42\0\0\0\0avif"), None, "a film");
     }
 

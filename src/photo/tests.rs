@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{DecodeMode, DecodeOptions, decode, read};
+use super::{DecodeMode, DecodeOptions, decode, formats, read};
 use crate::network::{Channels, Filter, Layout, Preprocessing};
 
 const SMALL: Preprocessing = Preprocessing {
@@ -17,13 +17,18 @@ const SMALL: Preprocessing = Preprocessing {
     std: [1.0; 3],
 };
 
-/// Each picture of the folder with the square expected of it.
+/// Each picture of the folder with the square expected of it; HEIC and AVIF where they are decoded.
 fn pictures() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/golden");
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
+    let missing: Vec<_> = formats().into_iter().filter(|found| found.missing.is_some()).collect();
     let expected = |path: &Path| {
+        let extension = path.extension()?.to_str()?;
+        if missing.iter().any(|found| found.format.extensions().contains(&extension)) {
+            return None;
+        }
         let square = image::open(format!("{}.png", path.display())).ok()?;
         Some(square.into_rgb8().into_raw())
     };

@@ -216,13 +216,15 @@ struct Left {
 
 impl From<&Unreadable> for Left {
     fn from(reason: &Unreadable) -> Self {
-        // Rights and cables change without the file changing: such a file is tried every time.
-        let transient = matches!(reason, Unreadable::Io(_));
+        // Rights, cables and installed libraries change without the file changing: such a file is tried
+        // every time.
+        let unread = matches!(reason, Unreadable::Io(_));
+        let transient = unread || matches!(reason, Unreadable::NeedsLibrary { .. });
         Self {
             reason: reason.to_string(),
             decoder: if transient { 0 } else { DECODER_VERSION },
             worth_telling: !matches!(reason, Unreadable::NotAPhoto),
-            content_seen: !transient,
+            content_seen: !unread,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::sandbox::{Sandbox, picture};
+use crate::shared;
 
 #[test]
 fn formats_tells_what_works_and_what_to_install() {
@@ -15,6 +16,16 @@ fn formats_tells_what_works_and_what_to_install() {
         found.unwrap_or_else(|| panic!("{name} in {formats}"))
     };
     assert_eq!(named("jpeg")["extensions"][0], "jpg");
+    for name in ["heic", "avif"] {
+        let format = named(name);
+        let missing = format["missing"].as_str().unwrap_or_default();
+        let (works, remedy) = (format["works"] == true, missing.contains(" needs "));
+        assert!(works != remedy, "{format}");
+        assert!(
+            !works || format["decoder"].as_str().unwrap().starts_with("libheif 1."),
+            "{format}"
+        );
+    }
     let text = sandbox.run(&["formats"]).exits(0).text();
     for word in ["JPEG", "OpenEXR", "decoded by"] {
         assert!(text.contains(word), "{text}");
@@ -31,4 +42,25 @@ fn rarer_formats_are_indexed_like_any_photo() {
     }
     let summary = sandbox.index(&["photos"]);
     assert_eq!((&summary["added"], &summary["skipped"]), (&5.into(), &0.into()), "{summary}");
+}
+
+/// Nothing of what the formats' own test suites hold stops a run, prints a panic, or goes unsaid.
+#[test]
+fn every_sample_of_a_format_is_decoded_or_named() {
+    let Some(shared) = shared::folder("every_sample_of_a_format_is_decoded_or_named") else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let folders = ["libheif", "libavif", "image-rs"].map(|folder| shared.join("odd").join(folder));
+    let mut args = vec!["index", "--json"];
+    args.extend(folders.iter().map(|folder| folder.to_str().unwrap()));
+    let run = sandbox.run(&args).exits(3);
+    assert!(!run.stderr.contains("panicked"), "{run}");
+    let summary = run.json();
+    let added = summary["added"].as_u64().unwrap();
+    assert!(added > 330, "{added} added");
+    for file in summary["skipped_files"].as_array().unwrap() {
+        let reason = file["reason"].as_str().unwrap();
+        assert!(!reason.is_empty() && !reason.ends_with('.') && !reason.contains('\n'), "{file}");
+    }
 }

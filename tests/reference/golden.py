@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the pictures of golden/ and the squares that the reference makes of them.
 
-Usage: golden.py   (needs: pip install -r requirements.txt, and pillow-jxl-plugin)
+Usage: golden.py   (needs: pip install -r requirements.txt, and pillow-heif and pillow-jxl-plugin)
 
 The pictures are drawn here, from a fixed seed: gradients, waves, discs and a little noise. NAME is the
 picture, NAME.png its square at resize 64 and size 56. Run it again only to add a kind: encoders change.
@@ -9,11 +9,13 @@ picture, NAME.png its square at resize 64 and size 56. Run it again only to add 
 import pathlib
 
 import numpy as np
+import pillow_heif
 import pillow_jxl  # noqa: F401, it registers itself
 from PIL import Image, ImageCms
 
 from reference import square
 
+pillow_heif.register_heif_opener()
 HERE = pathlib.Path(__file__).parent / "golden"
 
 
@@ -85,6 +87,8 @@ def make():
     exif[0x0112] = 6
     cmyk = Image.fromarray(np.asarray(drawing(200, 150, 4)), "CMYK")
     wide = {"icc_profile": wide_gamut_profile()}
+    # How libraries make half the chroma whole again is a matter of taste.
+    full = {"subsampling": "4:4:4"}
     sixteen = Image.fromarray((np.asarray(grey, np.uint16) * 257 + 100).clip(0, 65535).astype(np.uint16))
     pictures = {
         "420.jpg": (colour, {"quality": 85}),
@@ -117,6 +121,11 @@ def make():
         "grey.jxl": (grey, {"quality": 85}),
         "alpha.jxl": (alpha.resize((90, 80)), {"lossless": True}),
         "wide.jxl": (colour.resize((150, 100)), {"lossless": True, **wide}),
+        "colour.heic": (colour, {"quality": 50}),
+        "wide.heic": (colour.resize((90, 70)), {"quality": -1, "chroma": "444", "matrix_coefficients": 0, **wide}),
+        "colour.avif": (colour, {"quality": 85, **full}),
+        "alpha.avif": (alpha, {"quality": 85, **full}),
+        "turned.avif": (colour, {"quality": 85, **full, "exif": exif}),
         "colour.qoi": (colour.resize((90, 70)), {}),
         "colour.ppm": (colour.resize((90, 70)), {}),
         "rle.tga": (colour.resize((90, 70)).quantize(16).convert("RGB"), {"rle": True}),

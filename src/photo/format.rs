@@ -26,6 +26,8 @@ pub enum Format {
     Avif,
     /// JPEG XL, the first frame.
     Jxl,
+    /// The preview that a camera laid into its RAW file.
+    Raw,
     /// OpenEXR, the first layer with colours; tone-mapped.
     Exr,
     /// Radiance HDR; tone-mapped.
@@ -41,7 +43,7 @@ pub enum Format {
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 15] = [
+pub(super) const ALL: [Format; 16] = [
     Format::Jpeg,
     Format::Png,
     Format::WebP,
@@ -51,6 +53,7 @@ pub(super) const ALL: [Format; 15] = [
     Format::Heic,
     Format::Avif,
     Format::Jxl,
+    Format::Raw,
     Format::Exr,
     Format::Hdr,
     Format::Qoi,
@@ -72,6 +75,8 @@ pub(super) enum Decoder {
     Jxl,
     /// [`super::heif`], when the system has libheif.
     Libheif,
+    /// The largest JPEG that [`super::raw`] finds.
+    RawPreview,
 }
 
 /// What there is to say about a format.
@@ -117,6 +122,7 @@ impl Format {
             Format::Heic => about("heic", "HEIC", &["heic", "heif", "hif"], Decoder::Libheif),
             Format::Avif => about("avif", "AVIF", &["avif"], Decoder::Libheif),
             Format::Jxl => about("jxl", "JPEG XL", &["jxl"], Decoder::Jxl),
+            Format::Raw => about("raw", "camera RAW", &RAW_EXTENSIONS, Decoder::RawPreview),
             Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
             Format::Hdr => about("hdr", "Radiance HDR", &["hdr"], LinearLight(ImageFormat::Hdr)),
             Format::Qoi => about("qoi", "QOI", &["qoi"], ImageCrate(ImageFormat::Qoi)),
@@ -131,6 +137,13 @@ impl Format {
         }
     }
 }
+
+/// Many of them are TIFF inside, where only the name tells them from a TIFF whose first picture is not
+/// a thumbnail.
+pub(super) const RAW_EXTENSIONS: [&str; 20] = [
+    "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "sr2", "raf", "orf", "rw2", "pef", "srw",
+    "3fr", "iiq", "erf", "kdc", "mef", "mrw", "x3f",
+];
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
 }
 
 fn taken(bytes: Vec<u8>, format: Format) -> PhotoBytes {
+    let format = sniff::refine(format, &bytes);
     let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
     PhotoBytes { bytes, format, hash }
 }

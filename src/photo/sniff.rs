@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Unreadable;
 use super::format::{self, Format};
+use super::{Unreadable, raw};
 
 /// How many bytes of a file decide what it is.
 pub(super) const HEAD: usize = 64;
@@ -11,11 +11,6 @@ pub(super) const HEAD: usize = 64;
 /// Names that claim a picture besides those of [`format::ALL`]: a file that bears one and is none is
 /// worth telling.
 const OTHER_PICTURE_NAMES: [&str; 3] = ["jp2", "psb", "psd"];
-
-/// Camera RAW formats that are TIFF files inside: the first picture in them is a thumbnail, so
-/// decoding them as TIFF would index 160 × 120 pixels without a word.
-const TIFF_RAWS: [&str; 12] =
-    ["3fr", "arw", "cr2", "dng", "erf", "iiq", "kdc", "mef", "nef", "nrw", "pef", "srw"];
 
 /// The format of a picture that can be decoded, from its first [`HEAD`] bytes (fewer if it is shorter).
 pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<Format, Unreadable> {
@@ -33,14 +28,17 @@ pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<Format, Unreadab
         return Err(Unreadable::Unsupported { format });
     }
     match by_content(head) {
-        Some(Format::Tiff) if TIFF_RAWS.contains(&extension) => {
-            Err(Unreadable::Unsupported { format: "camera RAW" })
-        }
+        Some(Format::Tiff) if claims(&Format::Raw) => Ok(Format::Raw),
         Some(format) => Ok(format),
         None if claims(&Format::Tga) && is_plausible_tga(head) => Ok(Format::Tga),
         None if claims_picture => Err(Unreadable::Disguised),
         None => Err(Unreadable::NotAPhoto),
     }
+}
+
+/// What the whole content says where the first bytes do not: a DNG is a TIFF with a tag of its own.
+pub(super) fn refine(format: Format, bytes: &[u8]) -> Format {
+    if format == Format::Tiff && raw::is_dng(bytes) { Format::Raw } else { format }
 }
 
 fn by_content(head: &[u8]) -> Option<Format> {
@@ -54,6 +52,7 @@ fn by_content(head: &[u8]) -> Option<Format> {
         _ if starts(b"BM") => Some(Format::Bmp),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => by_brands(head),
         _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") => Some(Format::Jxl),
+        _ if raw::is_raw(head) => Some(Format::Raw),
         _ if starts(b"v/1\x01") => Some(Format::Exr),
         _ if starts(b"#?RADIANCE") || starts(b"#?RGBE") => Some(Format::Hdr),
         _ if starts(b"qoif") => Some(Format::Qoi),
@@ -77,6 +76,7 @@ fn by_brands(head: &[u8]) -> Option<Format> {
     let named = |brand: &[u8; 4]| match brand {
         b"avif" | b"avis" => Some(Format::Avif),
         b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => Some(Format::Heic),
+        b"crx " => Some(Format::Raw),
         b"jxl " => Some(Format::Jxl),
         _ => None,
     };
@@ -170,7 +170,16 @@ mod tests {
         assert_eq!(kind(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), Some(Format::Heic));
         assert_eq!(kind(b"\0\0\0\x18ftypmif1\0\0\0\0miafheic"), Some(Format::Heic));
         assert_eq!(kind(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf"), Some(Format::Avif));
+        assert_eq!(kind(b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom"), Some(Format::Raw));
         assert_eq!(kind(b"\0\0\0\x14ftypmp42\0\0\0\0avif"), None, "a film");
+    }
+
+    #[test]
+    fn raw_files_that_are_tiff_inside_are_told_by_their_names() {
+        let tiff = b"II*\0\x08\0\0\0";
+        let kind = |name: &str| sniff(tiff, Some(Path::new(name))).unwrap();
+        assert_eq!(kind("a.NEF"), Format::Raw);
+        assert_eq!(kind("a.tif"), Format::Tiff);
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn formats_tells_what_works_and_what_to_install() {
         found.unwrap_or_else(|| panic!("{name} in {formats}"))
     };
     assert_eq!(named("jpeg")["extensions"][0], "jpg");
+    assert_eq!(named("raw")["works"], true);
     for name in ["heic", "avif"] {
         let format = named(name);
         let missing = format["missing"].as_str().unwrap_or_default();
@@ -27,7 +28,7 @@ fn formats_tells_what_works_and_what_to_install() {
         );
     }
     let text = sandbox.run(&["formats"]).exits(0).text();
-    for word in ["JPEG", "OpenEXR", "decoded by"] {
+    for word in ["JPEG", "camera RAW", "OpenEXR", "cr2", "nef", "decoded by"] {
         assert!(text.contains(word), "{text}");
     }
 }
@@ -40,8 +41,14 @@ fn rarer_formats_are_indexed_like_any_photo() {
         let path = sandbox.path(format!("photos/{seed}.{extension}"));
         picture(seed as u32).save(path).unwrap();
     }
+    // A camera's file without a name that a TIFF reader would open, and its preview at the end.
+    let mut raw = b"IIRO\x08\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut preview = std::io::Cursor::new(Vec::new());
+    picture(9).write_to(&mut preview, image::ImageFormat::Jpeg).unwrap();
+    raw.extend(preview.into_inner());
+    fs::write(sandbox.path("photos/9.orf"), raw).unwrap();
     let summary = sandbox.index(&["photos"]);
-    assert_eq!((&summary["added"], &summary["skipped"]), (&5.into(), &0.into()), "{summary}");
+    assert_eq!((&summary["added"], &summary["skipped"]), (&6.into(), &0.into()), "{summary}");
 }
 
 /// Nothing of what the formats' own test suites hold stops a run, prints a panic, or goes unsaid.

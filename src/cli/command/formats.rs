@@ -15,8 +15,8 @@ Examples:
   likeness formats
   likeness formats --json
 
-A file's content decides what it is, not its name; only TGA files are told by their
-extension. HEIC and AVIF are decoded by the system's
+A file's content decides what it is, not its name; only TGA files, and camera RAW files that
+are TIFF inside, are told by their extension. HEIC and AVIF are decoded by the system's
 libheif, when it is there: apt install libheif1, or brew install libheif.")]
 pub(crate) struct Args {
     /// Print one JSON array

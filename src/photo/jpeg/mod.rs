@@ -50,6 +50,13 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     Ok(Raster { image, size, scale, metadata, orientation: None })
 }
 
+/// Width and height, by the header; `None` for what [`decode`] does not decode.
+pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let header = Header::read(bytes)?;
+    let is_decoded = header.precision == 8 && header.coding != Coding::Other;
+    is_decoded.then_some((header.width, header.height))
+}
+
 /// Grey or colour. What one decoder refuses the other may know.
 fn plain(
     bytes: &[u8],

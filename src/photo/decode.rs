@@ -10,7 +10,7 @@ use super::format::Decoder;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, facts, heif, image_rs, jpeg, jxl, raw, resize, tone};
+use super::{Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, tone};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
@@ -189,6 +189,7 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
         }
         Decoder::Jxl => jxl::decode(bytes, wanted),
         Decoder::Libheif => heif::decode(bytes, photo.format, wanted),
+        Decoder::Psd => psd::decode(bytes, wanted),
         Decoder::RawPreview => raw::decode(bytes, wanted),
     }
 }

@@ -28,6 +28,8 @@ pub enum Format {
     Jxl,
     /// The preview that a camera laid into its RAW file.
     Raw,
+    /// Photoshop's PSD and PSB, flattened.
+    Psd,
     /// OpenEXR, the first layer with colours; tone-mapped.
     Exr,
     /// Radiance HDR; tone-mapped.
@@ -43,7 +45,7 @@ pub enum Format {
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 16] = [
+pub(super) const ALL: [Format; 17] = [
     Format::Jpeg,
     Format::Png,
     Format::WebP,
@@ -54,6 +56,7 @@ pub(super) const ALL: [Format; 16] = [
     Format::Avif,
     Format::Jxl,
     Format::Raw,
+    Format::Psd,
     Format::Exr,
     Format::Hdr,
     Format::Qoi,
@@ -75,6 +78,8 @@ pub(super) enum Decoder {
     Jxl,
     /// [`super::heif`], when the system has libheif.
     Libheif,
+    /// [`super::psd`].
+    Psd,
     /// The largest JPEG that [`super::raw`] finds.
     RawPreview,
 }
@@ -123,6 +128,7 @@ impl Format {
             Format::Avif => about("avif", "AVIF", &["avif"], Decoder::Libheif),
             Format::Jxl => about("jxl", "JPEG XL", &["jxl"], Decoder::Jxl),
             Format::Raw => about("raw", "camera RAW", &RAW_EXTENSIONS, Decoder::RawPreview),
+            Format::Psd => about("psd", "PSD", &["psd", "psb"], Decoder::Psd),
             Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
             Format::Hdr => about("hdr", "Radiance HDR", &["hdr"], LinearLight(ImageFormat::Hdr)),
             Format::Qoi => about("qoi", "QOI", &["qoi"], ImageCrate(ImageFormat::Qoi)),

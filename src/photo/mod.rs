@@ -14,6 +14,7 @@ mod heif;
 mod image_rs;
 mod jpeg;
 mod jxl;
+mod psd;
 mod raw;
 mod read;
 mod resize;

@@ -10,7 +10,7 @@ pub(super) const HEAD: usize = 64;
 
 /// Names that claim a picture besides those of [`format::ALL`]: a file that bears one and is none is
 /// worth telling.
-const OTHER_PICTURE_NAMES: [&str; 3] = ["jp2", "psb", "psd"];
+const OTHER_PICTURE_NAMES: [&str; 3] = ["j2k", "jp2", "jpx"];
 
 /// The format of a picture that can be decoded, from its first [`HEAD`] bytes (fewer if it is shorter).
 pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<Format, Unreadable> {
@@ -53,6 +53,7 @@ fn by_content(head: &[u8]) -> Option<Format> {
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => by_brands(head),
         _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") => Some(Format::Jxl),
         _ if raw::is_raw(head) => Some(Format::Raw),
+        _ if starts(b"8BPS\0\x01") || starts(b"8BPS\0\x02") => Some(Format::Psd),
         _ if starts(b"v/1\x01") => Some(Format::Exr),
         _ if starts(b"#?RADIANCE") || starts(b"#?RGBE") => Some(Format::Hdr),
         _ if starts(b"qoif") => Some(Format::Qoi),
@@ -132,8 +133,6 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
         Some("BigTIFF")
     } else if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") {
         Some("JPEG 2000")
-    } else if starts(b"8BPS") {
-        Some("Photoshop PSD")
     } else {
         None
     }
@@ -160,8 +159,8 @@ mod tests {
 
     #[test]
     fn what_is_not_decoded_is_named() {
-        let error = sniff(b"8BPS\0\x01", Some(Path::new("a"))).unwrap_err();
-        assert_eq!(error.to_string(), "Photoshop PSD is not decoded by this version");
+        let error = sniff(b"\xff\x4f\xff\x51\0", Some(Path::new("a"))).unwrap_err();
+        assert_eq!(error.to_string(), "JPEG 2000 is not decoded by this version");
     }
 
     #[test]

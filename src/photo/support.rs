@@ -36,6 +36,7 @@ fn support(format: Format) -> FormatSupport {
         Decoder::ImageCrate(_) => built_in("image"),
         Decoder::LinearLight(_) => built_in("image, tone-mapped"),
         Decoder::Jxl => built_in("jxl"),
+        Decoder::Psd => built_in("likeness"),
         Decoder::RawPreview => built_in("the JPEG preview in it"),
         Decoder::Libheif => match heif::status(format) {
             Ok((decoder, library)) => FormatSupport { library, ..built_in(&decoder) },

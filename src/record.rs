@@ -143,11 +143,11 @@ impl SourceFile {
 /// What is known of an image besides its pixels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhotoFacts {
-    /// Width in pixels, upright (after the EXIF orientation).
+    /// Width in pixels, upright (after the EXIF orientation); of a camera RAW file, its preview's.
     pub width: u32,
-    /// Height in pixels, upright.
+    /// Height in pixels, upright; of a camera RAW file, its preview's.
     pub height: u32,
-    /// The format the content has, whatever the name says: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    /// The format the content has, whatever the name says: `jpeg`, `heic`, `raw`, … (`likeness formats`).
     pub format: &'static str,
     /// What cameras and people wrote into it.
     #[serde(flatten)]

@@ -155,7 +155,7 @@ fn as_stored(crop: CropBox, (width, height): (f64, f64), orientation: Orientatio
     let mirrored = |start: f64, length: f64, side: f64, mirror: bool| {
         // Rounding may leave the far end a hair outside.
         let start = if mirror { side - start - length } else { start };
-        start.clamp(0.0, side - length)
+        start.clamp(0.0, (side - length).max(0.0))
     };
     CropBox {
         left: mirrored(crop.left, crop.width, width, mirror_x),
@@ -240,6 +240,19 @@ mod tests {
         let source = whole(&rgb, (60_000, 1));
         let square = to_square(&source, Orientation::NoTransforms, &preprocessing(224, 256));
         assert_eq!(square, vec![200; 3 * 224 * 224]);
+    }
+
+    #[test]
+    fn a_square_without_a_margin_may_round_past_the_far_end() {
+        // 29 / 56 * 56 is a hair more than 29, as it is for some hundred other sides.
+        for (width, height) in [(29, 29), (58, 70), (400, 123), (225, 226)] {
+            let rgb = vec![200; 3 * width as usize * height as usize];
+            let source = whole(&rgb, (width, height));
+            for orientation in [Orientation::NoTransforms, Orientation::Rotate90] {
+                let square = to_square(&source, orientation, &preprocessing(56, 56));
+                assert_eq!(square, vec![200; 3 * 56 * 56], "{width}x{height}");
+            }
+        }
     }
 
     #[test]

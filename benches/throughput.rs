@@ -97,7 +97,9 @@ fn throughput(engine: &Engine, folder: &Path, threads: usize, rounds: usize) -> 
     for _ in 0..rounds {
         let network = network_alone(engine, &tensors, paths.len(), threads)?;
         let (index, spent) = index(engine, folder)?;
-        (alone.push(network), indexed.push(index), ratios.push(index / network));
+        alone.push(network);
+        indexed.push(index);
+        ratios.push(index / network);
         profile = spent;
     }
     let name = folder.file_name().unwrap_or_default().display();
@@ -128,8 +130,8 @@ fn network_alone(
             .iter_mut()
             .map(|session| {
                 scope.spawn(move || {
-                    let batches = tensors.chunks(BATCH).cycle().take(batches);
-                    batches.map(|batch| session.run(batch).map(drop)).collect::<Result<(), _>>()
+                    let mut batches = tensors.chunks(BATCH).cycle().take(batches);
+                    batches.try_for_each(|batch| session.run(batch).map(drop))
                 })
             })
             .collect();
@@ -211,7 +213,9 @@ fn nothing_new(
     let (mut runs, mut walks, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds.max(3) {
         let (walk, run) = (seconds_of(&mut find())?, seconds_of(&mut index())?);
-        (walks.push(walk), runs.push(run), ratios.push(run / walk));
+        walks.push(walk);
+        runs.push(run);
+        ratios.push(run / walk);
     }
     let (run, walk, ratio) = (median(runs), median(walks), median(ratios));
     println!("{count} unchanged files: index {run:.3} s, find {walk:.3} s, ratio {ratio:.2}");

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const COUNTS: [usize; 2] = [1_000, 5_000];
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 1;
 
 fn main() -> io::Result<()> {
     let folder = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

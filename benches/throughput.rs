@@ -252,7 +252,12 @@ fn make(photos: &Path, dir: &Path) -> Outcome<()> {
         .filter_map(|path| Some(image::open(path).ok()?.into_rgb8()))
         .collect();
     assert!(pieces.len() > 1, "there are no photos in {}", photos.display());
-    let mut pieces = pieces.iter().cycle();
+    // Numerical Recipes' generator: the same photos each time, no two alike.
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        &pieces[(state >> 8) as usize % pieces.len()]
+    };
     for (name, width, height, count) in FOLDERS {
         fs::create_dir_all(dir.join(name))?;
         for number in 0..count {
@@ -261,7 +266,7 @@ fn make(photos: &Path, dir: &Path) -> Outcome<()> {
             while top < height {
                 let (mut left, mut lowest) = (0, height);
                 while left < width {
-                    let piece = pieces.next().expect("it goes round");
+                    let piece = next();
                     replace(&mut mosaic, piece, left.into(), top.into());
                     left += piece.width();
                     lowest = lowest.min(piece.height());

@@ -76,6 +76,8 @@ pub(super) struct Wanted<'a> {
     pub(super) max_megapixels: u32,
     /// The shorter side that the network asks for, in pixels.
     shorter_side: u32,
+    /// The side of the square that is cut out of that.
+    square: u32,
 }
 
 /// What a decoder gives: the pixels as they are stored, perhaps made smaller.
@@ -119,6 +121,11 @@ impl Wanted<'_> {
         self.shorter_side * FAST_MARGIN
     }
 
+    /// How many rows of a picture, as stored, are needed: nothing below them is looked at.
+    pub(super) fn rows(&self, size: (u32, u32)) -> u32 {
+        resize::rows_needed(size, self.square, self.shorter_side)
+    }
+
     /// To how many eighths of its size a picture may be decoded: 1 to 4, or 8 for all of it. Between 4
     /// and 8, what is saved in pixels is lost by transforms of odd sizes.
     pub(super) fn eighths(&self, (width, height): (u32, u32)) -> u8 {
@@ -156,6 +163,7 @@ fn decode_or_panic(
         budget: &options.budget,
         max_megapixels: options.max_megapixels,
         shorter_side: preprocessing.resize,
+        square: preprocessing.size,
     };
     let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
@@ -253,7 +261,7 @@ pub(super) mod tests {
         static BUDGET: std::sync::LazyLock<Budget> =
             std::sync::LazyLock::new(|| Budget::new(1 << 20));
         let (mode, budget) = (DecodeMode::Fast, &*BUDGET);
-        Wanted { mode, budget, max_megapixels: 1, shorter_side: side }
+        Wanted { mode, budget, max_megapixels: 1, shorter_side: side, square: side }
     }
 
     fn decode_default(photo: &PhotoBytes, size: u32) -> Result<Photo, Unreadable> {

@@ -115,13 +115,11 @@ fn in_one_go(source: &Source<'_>, crop: CropBox, size: u32, filter: FilterType) 
     let (left, columns) = reach(crop.left, crop.width, size, width);
     let (top, rows) = reach(crop.top, crop.height, size, height);
     let (pixels, _) = source.rgb.as_chunks::<3>();
-    let wide = pixels
-        .chunks_exact(width as usize)
-        .skip(top as usize)
-        .take(rows as usize)
-        .flat_map(|row| &row[left as usize..(left + columns) as usize])
-        .map(|rgb| U16x3::new(rgb.map(|value| u16::from(value) * 257)))
-        .collect();
+    let mut wide = Vec::with_capacity(columns as usize * rows as usize);
+    for row in pixels.chunks_exact(width as usize).skip(top as usize).take(rows as usize) {
+        let row = &row[left as usize..(left + columns) as usize];
+        wide.extend(row.iter().map(|rgb| U16x3::new(rgb.map(|value| u16::from(value) * 257))));
+    }
     let wide = TypedImage::from_pixels(columns, rows, wide).expect("as many as were asked for");
     let mut square = TypedImage::<U16x3>::new(size, size);
     let (left, top) = (crop.left - f64::from(left), crop.top - f64::from(top));
@@ -163,6 +161,14 @@ fn reach(start: f64, length: f64, size: u32, side: u32) -> (u32, u32) {
     let first = (start - margin).floor().max(0.0) as u32;
     let end = ((start + length + margin).ceil() as u32).min(side);
     (first, end - first)
+}
+
+/// How many rows of a picture, as stored, a square of it may need, whichever way is up: the crop lies in
+/// the middle, with a filter's reach and a rounded pixel around it.
+pub(super) fn rows_needed((width, height): (u32, u32), size: u32, resize: u32) -> u32 {
+    let scale = f64::from(width.min(height)) / f64::from(resize);
+    let rows = f64::from(height) / 2.0 + (f64::from(size) / 2.0 + 4.0) * scale;
+    (rows.ceil() as u32 + 1).min(height)
 }
 
 /// The crop in the upright picture's own pixels.
@@ -274,6 +280,27 @@ mod tests {
                 let worst = square.iter().zip(&expected);
                 let worst = worst.map(|(a, b)| a.abs_diff(*b)).max();
                 assert!(worst <= Some(1), "{orientation:?} of {width}x{height}: off by {worst:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_below_those_needed_do_not_matter() {
+        let preprocessing = preprocessing(56, 72);
+        for (width, height) in [(500, 301), (301, 500), (400, 400), (301, 3_001)] {
+            let picture = gradient(width, height);
+            let rows = rows_needed((width, height), 56, 72);
+            assert!(rows < height, "{rows} of {height}");
+            let cut = &picture.as_raw()[..(rows * width * 3) as usize];
+            for exif in 1..=8 {
+                let orientation = Orientation::from_exif(exif).unwrap();
+                // In the way that what was decoded small is resized.
+                let scale = 1.0 - f64::EPSILON;
+                let all = Source { scale, ..whole(picture.as_raw(), (width, height)) };
+                let part = Source { rgb: cut, stored: (width, rows), ..all };
+                let [all, part] =
+                    [all, part].map(|source| to_square(&source, orientation, &preprocessing));
+                assert_eq!(all, part, "{orientation:?} of {width}x{height}");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Folders → a stream of [`SourceFile`]s. Looks at names and file status only; opens nothing.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,10 @@ impl Exclude {
         Ok(Self { names: names.build()?, paths: paths.build()? })
     }
 
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.paths.is_empty()
+    }
+
     fn matches(&self, name: &OsStr, relative: &Path) -> bool {
         self.names.is_match(name) || self.paths.is_match(relative)
     }
@@ -106,13 +111,18 @@ pub fn walk<'a>(
         })
 }
 
-/// What lies in `a` begins with `a/`, which comes after `a-b` and before `a0`.
-fn in_order_of_paths(a: &DirEntry, b: &DirEntry) -> std::cmp::Ordering {
-    fn bytes(entry: &DirEntry) -> impl Iterator<Item = u8> {
-        let slash = entry.file_type().is_dir().then_some(b'/');
-        entry.file_name().as_encoded_bytes().iter().copied().chain(slash)
+/// What lies in `a` begins with `a/`, which comes after `a-b` and before `a0`. Both lie in one folder, so
+/// that whole paths can be compared: taking names out of paths was a tenth of a walk.
+fn in_order_of_paths(a: &DirEntry, b: &DirEntry) -> Ordering {
+    fn path(entry: &DirEntry) -> &[u8] {
+        entry.path().as_os_str().as_encoded_bytes()
     }
-    bytes(a).cmp(bytes(b))
+    let common = path(a).len().min(path(b).len());
+    let (a_start, a_rest) = path(a).split_at(common);
+    let (b_start, b_rest) = path(b).split_at(common);
+    let end = |entry: &DirEntry| entry.file_type().is_dir().then_some(b'/');
+    let rest = |rest: &[u8], entry: &DirEntry| rest.first().copied().or(end(entry));
+    a_start.cmp(b_start).then_with(|| rest(a_rest, a).cmp(&rest(b_rest, b)))
 }
 
 fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
@@ -128,7 +138,8 @@ fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
             return false;
         }
     }
-    !selection.exclude.matches(name, relative_to(root, entry.path()))
+    selection.exclude.is_empty()
+        || !selection.exclude.matches(name, relative_to(root, entry.path()))
 }
 
 fn file(root: &Path, entry: &DirEntry) -> Found {

@@ -31,11 +31,11 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     if header.precision != 8 || header.coding == Coding::Other {
         return Err(rare(format!("{} bits a sample, or lossless", header.precision)));
     }
-    let eighths = wanted.eighths(size);
+    let (eighths, rows) = (wanted.eighths(size), wanted.rows(size));
     let _permit = wanted.budget.take(memory(&header, eighths));
     let image = match header.components {
         4 => {
-            let (size, inks) = turbo(bytes, eighths, mozjpeg::ColorSpace::JCS_CMYK)?;
+            let (size, inks) = turbo(bytes, eighths, rows, mozjpeg::ColorSpace::JCS_CMYK)?;
             // Stored inverted, as Adobe began it and everybody took over.
             let inks: Vec<u8> = inks.into_iter().map(|ink| 255 - ink).collect();
             rgb(size, colour::cmyk_to_rgb(&inks, header.icc.as_deref()))?
@@ -68,7 +68,9 @@ fn plain(
         1 => mozjpeg::ColorSpace::JCS_GRAYSCALE,
         _ => mozjpeg::ColorSpace::JCS_RGB,
     };
-    let turbo = || turbo(bytes, eighths, space).and_then(|(size, pixels)| picture(size, pixels));
+    let rows = wanted.rows((header.width, header.height));
+    let turbo =
+        || turbo(bytes, eighths, rows, space).and_then(|(size, pixels)| picture(size, pixels));
     let by_zune =
         eighths == 8 && header.coding != Coding::Arithmetic && wanted.mode == DecodeMode::Fast;
     if by_zune {
@@ -80,10 +82,11 @@ fn plain(
     turbo()
 }
 
-/// Decodes to `eighths` / 8 of the size.
+/// Decodes to `eighths` / 8 of the size, no further down than the first `rows` of the whole picture.
 fn turbo(
     bytes: &[u8],
     eighths: u8,
+    rows: u32,
     space: mozjpeg::ColorSpace,
 ) -> Result<((u32, u32), Vec<u8>), Unreadable> {
     // libjpeg's fatal errors unwind.
@@ -91,8 +94,16 @@ fn turbo(
         let mut decoder = mozjpeg::Decompress::new_mem(bytes)?;
         decoder.scale(eighths);
         let mut started = decoder.to_colorspace(space)?;
-        let size = (started.width() as u32, started.height() as u32);
-        Ok((size, started.read_scanlines::<u8>()?))
+        let rows = (u64::from(rows) * u64::from(eighths)).div_ceil(8) as usize;
+        let (width, height) = (started.width(), started.height().min(rows));
+        let channels = match space {
+            mozjpeg::ColorSpace::JCS_GRAYSCALE => 1,
+            mozjpeg::ColorSpace::JCS_CMYK => 4,
+            _ => 3,
+        };
+        let mut pixels = vec![0; width * height * channels];
+        started.read_scanlines_into(&mut pixels)?;
+        Ok(((width as u32, height as u32), pixels))
     });
     decoded.map_err(damaged)?.map_err(|error| damaged(error.to_string()))
 }

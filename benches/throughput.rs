@@ -36,7 +36,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Name, width, height and number of the photos made.
 const FOLDERS: [(&str, u32, u32, usize); 2] =
-    [("1mp", 1_224, 816, 160), ("12mp", 4_032, 3_024, 60)];
+    [("1mp", 1_224, 816, 200), ("12mp", 4_032, 3_024, 60)];
 
 /// As `index` batches them.
 const BATCH: usize = 4;

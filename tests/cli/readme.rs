@@ -64,7 +64,7 @@ fn the_readme_shows_what_comes_out() {
             }
             let id = usize::from(shown.len() == 4 && shown[3].ends_with(".jpg")) * 2;
             let same = |(at, (shown, real)): (usize, (&String, &&str))| {
-                // Two sessions race for ids.
+                // Ids follow the walk, unless a photo kept the others waiting for too long.
                 agrees(shown, real) || (id > 0 && at == id)
             };
             let all = shown.len() == real.len() && shown.iter().zip(&real).enumerate().all(same);

@@ -42,12 +42,13 @@ pub(super) fn decode(
             // A TIFF file is such a structure itself.
             Format::Tiff if bytes.len() > MAX_TIFF_FACTS => None,
             Format::Tiff => Some(bytes.to_vec()),
-            _ => decoder.exif_metadata().unwrap_or(None),
+            _ => decoder.exif_metadata().unwrap_or(None).map(without_jpeg_prefix),
         },
         xmp: decoder.xmp_metadata().unwrap_or(None),
         icc: decoder.icc_profile().unwrap_or(None),
     };
-    let orientation = decoder.orientation().ok();
+    // The others have theirs in EXIF only, where the prefix above kept `image` from seeing it.
+    let orientation = (format == Format::Tiff).then(|| decoder.orientation().ok()).flatten();
     if decoder.total_bytes() > WHOLE {
         let small = match format {
             Format::Png => stream::png(bytes, wanted),
@@ -67,6 +68,11 @@ pub(super) fn decode(
     let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
     Ok(Raster { image, size, scale: 1.0, metadata, orientation })
+}
+
+/// Some programs write the prefix that EXIF has in JPEG into WebP and PNG, too.
+fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
+    exif.strip_prefix(b"Exif\0\0").map_or_else(|| exif.clone(), <[u8]>::to_vec)
 }
 
 fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
@@ -143,6 +149,13 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         image.write_to(&mut bytes, format).unwrap();
         bytes.into_inner()
+    }
+
+    #[test]
+    fn exif_is_read_with_and_without_the_prefix_it_has_in_jpeg() {
+        let exif = b"II*\0\x08\0\0\0".to_vec();
+        assert_eq!(without_jpeg_prefix([b"Exif\0\0", exif.as_slice()].concat()), exif);
+        assert_eq!(without_jpeg_prefix(exif.clone()), exif);
     }
 
     #[test]

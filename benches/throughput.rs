@@ -121,13 +121,13 @@ fn network_alone(
     threads: usize,
 ) -> Outcome<f64> {
     let watch = Watch::none();
-    let mut sessions =
+    let sessions =
         (0..threads).map(|_| engine.session(1, &watch)).collect::<Result<Vec<_>, _>>()?;
     let batches = count.div_ceil(BATCH * threads);
     let started = Instant::now();
     std::thread::scope(|scope| {
         let runs: Vec<_> = sessions
-            .iter_mut()
+            .iter()
             .map(|session| {
                 scope.spawn(move || {
                     let mut batches = tensors.chunks(BATCH).cycle().take(batches);

@@ -47,8 +47,8 @@ impl Engine {
         self.setup.get().copied().unwrap_or_default()
     }
 
-    /// Opens a session of `threads` threads. Sessions are independent: one a core, of one thread each,
-    /// equals one of many threads on a quiet machine and is 2 to 3 times faster on a busy one.
+    /// Opens a session of `threads` threads. One of one thread, shared by as many callers as there are
+    /// cores, equals one of many threads on a quiet machine and is 2 to 3 times faster on a busy one.
     ///
     /// # Errors
     /// Those of [`runtime::ensure`] and [`FeatureSession::open`].

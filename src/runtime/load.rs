@@ -40,7 +40,15 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-/// Loads a library that [`super::locate`] found. Telemetry is switched off.
+/// Name and value of the environment variable with which ONNX Runtime 1.31 and later collect nothing and
+/// send nothing. Without it the library keeps a device number and what it will send in
+/// `~/.cache/Microsoft`, and asking it by its interface to stop comes too late: the first events are
+/// there by then. The `likeness` command sets it; a program that uses this crate should, before it
+/// starts threads.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
+
+/// Loads a library that [`super::locate`] found. Telemetry is switched off as far as the library's
+/// interface can; see [`NO_TELEMETRY`].
 ///
 /// # Errors
 /// [`Error::RuntimeUnfit`] when it changed since it was found; [`Error::RuntimeAlreadyLoaded`] when the

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use install::{PINNED_VERSION, Source, install, installed};
-pub use load::{Runtime, load};
+pub use load::{NO_TELEMETRY, Runtime, load};
 pub use locate::{Candidate, Located, Origin, locate};
 pub use probe::{MINIMUM_VERSION, Unfit, Version};
 pub use session::FeatureSession;

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::plan::{self, Tally, Walked, Work};
 use super::profile::{Clock, Stage};
@@ -103,6 +103,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SessionState {
+    Closed,
+    Opening,
+    Open,
+}
+
 /// What all threads share.
 struct Shared<'a> {
     engine: &'a Engine,
@@ -112,8 +119,12 @@ struct Shared<'a> {
     tally: Tally,
     clock: &'a Clock,
     /// Squares that wait for a worker with time for the network, in the order they were decoded. Never
-    /// more than a batch and one a worker: whoever sees a batch takes it before decoding another.
+    /// more than a batch a worker and one: whoever sees enough of them takes a batch before decoding
+    /// another.
     squares: Mutex<VecDeque<(Decoded, InputTensor)>>,
+    /// What all workers run the network in, opened for the first photo; locked while it is opened.
+    session: Mutex<Option<Arc<FeatureSession>>>,
+    workers: usize,
     /// Set when one thread failed: the others finish what they hold.
     failed: AtomicBool,
     watch: &'a Watch<'a>,
@@ -122,6 +133,35 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn halted(&self) -> bool {
         self.watch.is_cancelled() || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The session. Opens it, or waits for the worker that is opening it.
+    fn session(&self) -> Result<Arc<FeatureSession>> {
+        self.session_in(&mut lock(&self.session))
+    }
+
+    /// Opens the session, unless another worker has begun to.
+    fn open_session(&self) -> Result<()> {
+        match self.session.try_lock() {
+            Ok(mut slot) => self.session_in(&mut slot).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn session_in(&self, slot: &mut Option<Arc<FeatureSession>>) -> Result<Arc<FeatureSession>> {
+        if let Some(session) = slot {
+            return Ok(Arc::clone(session));
+        }
+        let opened = Arc::new(self.engine.session(1, self.watch)?);
+        Ok(Arc::clone(slot.insert(opened)))
+    }
+
+    fn session_state(&self) -> SessionState {
+        match self.session.try_lock() {
+            Err(TryLockError::WouldBlock) => SessionState::Opening,
+            Ok(session) if session.is_some() => SessionState::Open,
+            _ => SessionState::Closed,
+        }
     }
 }
 
@@ -152,6 +192,8 @@ pub(super) fn run(
         tally: Tally::default(),
         clock: &clock,
         squares: Mutex::default(),
+        session: Mutex::default(),
+        workers,
         failed: AtomicBool::new(false),
         watch,
     };
@@ -247,15 +289,15 @@ fn read(work: Work, shared: &Shared<'_>, news: &Sender<News>) -> Option<Read> {
 /// that as many threads are busy as were asked for and no more, whatever the photos cost to decode. A
 /// photo that takes long holds up its own worker and nobody else.
 fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Result<()> {
-    let mut session = None;
     // The first photo goes alone and the next two together: what a run is like shows at once.
     let mut batch = 1;
     loop {
         match next(shared, photos, batch) {
+            Next::Open => shared.open_session()?,
             Next::Decode(photo) => decode(*photo, shared, news),
             Next::Embed(squares) => {
                 if !shared.halted() {
-                    embed(squares, &mut session, shared, news)?;
+                    embed(squares, shared, news)?;
                     batch = (batch * 2).min(BATCH);
                 }
             }
@@ -266,26 +308,36 @@ fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Re
 
 /// What a worker does next.
 enum Next {
+    Open,
     Decode(Box<Read>),
     Embed(Vec<(Decoded, InputTensor)>),
     Done,
 }
 
 fn next(shared: &Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Next {
-    let take = || {
-        let mut squares = lock(&shared.squares);
-        let count = squares.len().min(batch);
-        squares.drain(..count).collect::<Vec<_>>()
-    };
     let squares = lock(&shared.squares).len();
     shared.clock.queues(photos.len(), squares);
-    if squares < batch
-        && let Ok(photo) = photos.try_recv()
-    {
-        return Next::Decode(Box::new(photo));
+    let enough = match shared.session_state() {
+        // While one worker opens the session, the others decode.
+        SessionState::Closed if shared.workers > 1 && !photos.is_empty() => return Next::Open,
+        SessionState::Opening => BATCH * shared.workers,
+        _ => batch,
+    };
+    let mut batch = batch;
+    if squares < enough {
+        match photos.try_recv() {
+            Ok(photo) => return Next::Decode(Box::new(photo)),
+            // The last squares are shared out, lest one worker embed them all and the others stand by.
+            Err(TryRecvError::Disconnected) => batch = batch.min(squares.div_ceil(shared.workers)),
+            Err(TryRecvError::Empty) => {}
+        }
     }
     // A batch, or nothing else to do: nobody waits for a batch to fill.
-    let taken = take();
+    let taken: Vec<_> = {
+        let mut squares = lock(&shared.squares);
+        let count = squares.len().min(batch);
+        squares.drain(..count).collect()
+    };
     if !taken.is_empty() {
         return Next::Embed(taken);
     }
@@ -317,17 +369,13 @@ fn decode(photo: Read, shared: &Shared<'_>, news: &Sender<News>) {
     }
 }
 
-/// Runs a batch; the session is opened for the first one.
+/// Runs a batch.
 fn embed(
     squares: Vec<(Decoded, InputTensor)>,
-    session: &mut Option<FeatureSession>,
     shared: &Shared<'_>,
     news: &Sender<News>,
 ) -> Result<()> {
-    let session = match session {
-        Some(session) => session,
-        none => none.insert(shared.engine.session(1, shared.watch)?),
-    };
+    let session = shared.session()?;
     let (photos, tensors): (Vec<Decoded>, Vec<InputTensor>) = squares.into_iter().unzip();
     let features = shared.clock.time(Stage::Embed, || session.run(&tensors))?;
     let outcome = |(Decoded { work, hash, facts }, features)| Outcome {

@@ -124,3 +124,17 @@ fn what_is_installed_is_found_without_being_named_and_not_installed_twice() {
         assert!(folder.join(text).exists(), "{text} lies beside the library");
     }
 }
+
+/// ONNX Runtime 1.31 would otherwise leave a device number and a database of what it means to send.
+#[test]
+fn no_telemetry_is_kept_for_sending() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 1);
+    sandbox.index(&["photos"]);
+    let found: Vec<_> = fs::read_dir(sandbox.path("home"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "data")
+        .collect();
+    assert!(found.is_empty(), "{found:?} in the home of somebody who only indexed photos");
+}

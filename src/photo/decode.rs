@@ -10,7 +10,9 @@ use super::format::Decoder;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, tone};
+use super::{
+    Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, scratch, tone,
+};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
@@ -177,6 +179,7 @@ fn decode_or_panic(
     let rgb = over_white(image);
     let source = Source { rgb: &rgb, stored: rgb.dimensions(), whole: size, scale };
     let square = resize::to_square(&source, orientation, preprocessing);
+    scratch::keep(rgb.into_raw());
     let pixels = Pixels::new(preprocessing.size, preprocessing.size, square);
     let (width, height) = match orientation.to_exif() {
         5..=8 => (size.1, size.0),

@@ -18,6 +18,7 @@ mod psd;
 mod raw;
 mod read;
 mod resize;
+mod scratch;
 mod sniff;
 mod stream;
 mod support;

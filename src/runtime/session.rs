@@ -98,7 +98,8 @@ impl FeatureSession {
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
         let [a, b, c] = self.image_shape;
         let count = batch.len();
-        let values: Vec<f32> = batch.iter().flat_map(|tensor| &tensor.0).copied().collect();
+        let values: Vec<f32> =
+            batch.iter().map(|tensor| tensor.0.as_slice()).collect::<Vec<_>>().concat();
         let shape = [count as i64, a, b, c];
         let failed = |source: ort::Error| Error::Network {
             name: self.name.clone(),

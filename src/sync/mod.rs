@@ -8,6 +8,7 @@
 //! compute as were asked for. Every channel is bounded, so memory does not depend on how many photos there are. What the writer
 //! has committed stays, whatever happens later.
 
+mod claims;
 mod pipeline;
 mod plan;
 mod profile;

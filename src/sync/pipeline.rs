@@ -1,12 +1,13 @@
 //! The threads between the plan and the catalog.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::plan::{self, Tally, Walked, Work};
+use super::claims::Claims;
+use super::plan::{Planner, Tally, Walked, Work};
 use super::profile::{Clock, Stage};
 use super::write::Writer;
 use super::{SyncOptions, SyncReport};
@@ -69,37 +70,7 @@ struct Decoded {
     facts: PhotoFacts,
 }
 
-/// Contents that are on their way, so that two files with the same bytes are embedded once: the first
-/// goes through, the others wait here for what becomes of it.
-#[derive(Default)]
-pub(super) struct Claims(Mutex<HashMap<ContentHash, Vec<Work>>>);
-
-impl Claims {
-    /// Whether this is the first work with this content; else it is kept until that one is dealt with.
-    fn claim(&self, hash: ContentHash, work: &Work) -> bool {
-        match self.lock().entry(hash) {
-            std::collections::hash_map::Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(work.clone());
-                false
-            }
-            std::collections::hash_map::Entry::Vacant(first) => {
-                first.insert(Vec::new());
-                true
-            }
-        }
-    }
-
-    /// Ends the claim and gives the files that waited for it.
-    pub(super) fn release(&self, hash: &ContentHash) -> Vec<Work> {
-        self.lock().remove(hash).unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ContentHash, Vec<Work>>> {
-        lock(&self.0)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -208,12 +179,15 @@ pub(super) fn run(
 
         let planner = threads.spawn(move || -> Result<Vec<Option<Walked>>> {
             let halted = || shared.halted();
-            let walk = |scope| {
-                plan::walk(scope, &plan_catalog, model, options, &work_tx, &shared.tally, &halted)
+            let planner = Planner {
+                catalog: &plan_catalog,
+                model,
+                options,
+                work: work_tx,
+                tally: &shared.tally,
+                halted: &halted,
             };
-            let walked = scopes.iter().map(walk).collect();
-            drop(work_tx);
-            walked
+            scopes.iter().map(|scope| planner.walk(scope)).collect()
         });
         for _ in 0..readers {
             let (work, photos, news) = (work_rx.clone(), photo_tx.clone(), news_tx.clone());

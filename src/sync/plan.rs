@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
 use super::{SyncOptions, SyncReport};
 use crate::catalog::{Catalog, FileId, KnownFile, ModelId, RootId, Scope};
@@ -12,6 +12,10 @@ use crate::library::Library;
 use crate::photo::DECODER_VERSION;
 use crate::record::{PathBytes, Skipped, SourceFile};
 use crate::scan::{self, Found};
+
+/// Files that are found together, at most, and how many such chunks the walk may be ahead of the catalog.
+const LARGEST_CHUNK: usize = 256;
+const CHUNKS_AHEAD: usize = 16;
 
 /// A file that must be opened.
 #[derive(Debug, Clone)]
@@ -124,55 +128,88 @@ fn holds_files(scope: &Scope, options: &SyncOptions) -> bool {
     scan::walk(&scope.root_path, &scope.below, &options.selection).next().is_some()
 }
 
-/// Walks a scope and sends what must be opened to `work`; the rest is counted. `None` when it was
-/// ended early: then nothing may be concluded from what was not seen.
-pub(super) fn walk(
-    scope: &Scope,
-    catalog: &Catalog,
-    model: ModelId,
-    options: &SyncOptions,
-    work: &Sender<Work>,
-    tally: &Tally,
-    halted: &dyn Fn() -> bool,
-) -> Result<Option<Walked>> {
-    let mut walked = Walked::default();
-    let mut known_files = catalog.known_files(scope, model);
-    for found in scan::walk(&scope.root_path, &scope.below, &options.selection) {
-        if halted() {
-            return Ok(None);
-        }
-        let file = match found {
-            Found::File(file) => file,
-            Found::Unreadable { relative, skipped } => {
-                walked.unreadable.push((relative, skipped));
-                continue;
-            }
-        };
-        tally.found.fetch_add(1, Ordering::Relaxed);
-        let known = known_files.find(&file.relative)?;
-        walked.known_skips += u64::from(matches!(known, Some(KnownFile::Skipped { .. })));
-        match known {
-            Some(KnownFile::Indexed { size, mtime_ns, embedded: true, .. })
-                if (size, mtime_ns) == (file.size, file.mtime_ns) =>
-            {
-                walked.unchanged += 1;
-            }
-            Some(KnownFile::Skipped { size, mtime_ns, decoder, worth_telling })
-                if (size, mtime_ns, decoder) == (file.size, file.mtime_ns, DECODER_VERSION)
-                    && !options.retry_skipped =>
-            {
-                walked.skipped_before += u64::from(worth_telling);
-            }
-            _ => {
-                let order = tally.work.fetch_add(1, Ordering::Relaxed);
-                if work.send(Work { order, root: scope.root, file }).is_err() {
-                    return Ok(None);
-                }
-                continue;
-            }
-        }
-        tally.done.fetch_add(1, Ordering::Relaxed);
+/// Decides what must be opened.
+pub(super) struct Planner<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) model: ModelId,
+    pub(super) options: &'a SyncOptions,
+    /// What must be opened goes here.
+    pub(super) work: Sender<Work>,
+    pub(super) tally: &'a Tally,
+    pub(super) halted: &'a dyn Fn() -> bool,
+}
+
+impl Planner<'_> {
+    /// Walks a scope and sends what must be opened; the rest is counted. `None` when it was ended early:
+    /// then nothing may be concluded from what was not seen.
+    pub(super) fn walk(&self, scope: &Scope) -> Result<Option<Walked>> {
+        let selection = &self.options.selection;
+        std::thread::scope(|threads| {
+            let (ahead, found) = bounded(CHUNKS_AHEAD);
+            // The system looks up files while the catalog looks up what is known of others.
+            threads.spawn(move || {
+                look_ahead(scan::walk(&scope.root_path, &scope.below, selection), &ahead);
+            });
+            self.compare(scope, found.into_iter().flatten())
+        })
     }
-    walked.gone = known_files.not_found()?;
-    Ok(Some(walked))
+
+    fn compare(&self, scope: &Scope, walk: impl Iterator<Item = Found>) -> Result<Option<Walked>> {
+        let mut walked = Walked::default();
+        let mut known_files = self.catalog.known_files(scope, self.model);
+        for found in walk {
+            if (self.halted)() {
+                return Ok(None);
+            }
+            let file = match found {
+                Found::File(file) => file,
+                Found::Unreadable { relative, skipped } => {
+                    walked.unreadable.push((relative, skipped));
+                    continue;
+                }
+            };
+            self.tally.found.fetch_add(1, Ordering::Relaxed);
+            let known = known_files.find(&file.relative)?;
+            walked.known_skips += u64::from(matches!(known, Some(KnownFile::Skipped { .. })));
+            match known {
+                Some(KnownFile::Indexed { size, mtime_ns, embedded: true, .. })
+                    if (size, mtime_ns) == (file.size, file.mtime_ns) =>
+                {
+                    walked.unchanged += 1;
+                }
+                Some(KnownFile::Skipped { size, mtime_ns, decoder, worth_telling })
+                    if (size, mtime_ns, decoder) == (file.size, file.mtime_ns, DECODER_VERSION)
+                        && !self.options.retry_skipped =>
+                {
+                    walked.skipped_before += u64::from(worth_telling);
+                }
+                _ => {
+                    let order = self.tally.work.fetch_add(1, Ordering::Relaxed);
+                    if self.work.send(Work { order, root: scope.root, file }).is_err() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+            }
+            self.tally.done.fetch_add(1, Ordering::Relaxed);
+        }
+        walked.gone = known_files.not_found()?;
+        Ok(Some(walked))
+    }
+}
+
+/// Sends what is found in growing chunks: the first file at once, later ones at little cost each. Ends
+/// when nobody listens any more.
+fn look_ahead(walk: impl Iterator<Item = Found>, chunks: &Sender<Vec<Found>>) {
+    let (mut chunk, mut size) = (Vec::new(), 1);
+    for found in walk {
+        chunk.push(found);
+        if chunk.len() == size {
+            size = (size * 2).min(LARGEST_CHUNK);
+            if chunks.send(std::mem::replace(&mut chunk, Vec::with_capacity(size))).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = chunks.send(chunk);
 }

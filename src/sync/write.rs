@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::SyncReport;
-use super::pipeline::{Claims, News, Outcome, What};
+use super::claims::Claims;
+use super::pipeline::{News, Outcome, What};
 use super::plan::{Tally, Walked, Work};
 use super::profile::{Clock, Stage};
 use crate::catalog::{Batch, Catalog, FileId, ModelId, Scope, Skip};

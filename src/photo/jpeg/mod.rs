@@ -15,7 +15,7 @@ use zune_core::options::DecoderOptions;
 use self::segments::{Coding, Header};
 use super::decode::{Metadata, Raster, Wanted};
 use super::guard::quietly;
-use super::{DecodeMode, Unreadable, colour};
+use super::{DecodeMode, Unreadable, colour, scratch};
 
 /// Decodes a JPEG, to a smaller size where that suffices.
 ///
@@ -101,7 +101,7 @@ fn turbo(
             mozjpeg::ColorSpace::JCS_CMYK => 4,
             _ => 3,
         };
-        let mut pixels = vec![0; width * height * channels];
+        let mut pixels = scratch::zeroed(width * height * channels);
         started.read_scanlines_into(&mut pixels)?;
         Ok(((width as u32, height as u32), pixels))
     });
@@ -116,7 +116,10 @@ fn zune(bytes: &[u8], header: &Header) -> Result<DynamicImage, Unreadable> {
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|e| damaged(e.to_string()))?;
+    let failed = |e: zune_jpeg::errors::DecodeErrors| damaged(e.to_string());
+    decoder.decode_headers().map_err(failed)?;
+    let mut pixels = scratch::zeroed(decoder.output_buffer_size().unwrap_or(0));
+    decoder.decode_into(&mut pixels).map_err(failed)?;
     picture((header.width, header.height), pixels)
 }
 

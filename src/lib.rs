@@ -54,6 +54,7 @@ pub mod engine;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+pub mod filter;
 pub mod index;
 pub mod library;
 pub mod model;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and files by floor; what is not named stands on none, and the test fails.
 const FLOORS: [&[&str]; 4] = [
-    &["embedding", "error", "network", "progress", "record"],
+    &["embedding", "error", "filter", "network", "progress", "record"],
     &["catalog", "export", "index", "model", "photo", "runtime", "scan"],
     &["engine", "evaluate", "library", "query", "sync"],
     &["cli"],

@@ -160,3 +160,25 @@ fn a_reader_that_has_had_enough_is_success() {
     let mut command = sandbox.command(&["find", "id:1", "--format", "json"]);
     Run::of_with_stdout(&mut command, writer.into()).exits(0);
 }
+
+#[test]
+fn a_filter_chooses_among_all_photos() {
+    let sandbox = indexed(4);
+    sandbox.photos("photos/holiday", 12);
+    sandbox.index(&["photos"]);
+    let found = |filter: &str| -> Vec<String> {
+        let args = ["find", "id:1", "-k", "3", "--where", filter, "--format", "json"];
+        let hits = hits(&sandbox.run(&args).exits(0));
+        hits.iter().map(|hit| hit["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let holiday = sandbox.path("photos/holiday").to_str().unwrap().to_owned();
+    let paths = found("path:holiday");
+    assert!(paths.len() == 3 && paths.iter().all(|path| path.starts_with(&holiday)), "{paths:?}");
+    assert_eq!(found("path:holiday and path:11.jpg").len(), 1);
+    assert_eq!(found("format:png").len(), 0);
+    assert_eq!(found("not has camera and width>=260").len(), 3);
+    sandbox
+        .run(&["find", "id:1", "--where", "width>1 or camra:canon"])
+        .exits(2)
+        .says("`camra` is no field\n    width>1 or camra:canon\n               ^^^^^\n  the fields are path");
+}

@@ -9,6 +9,7 @@ use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
 use likeness::engine::Engine;
 use likeness::error::Error;
+use likeness::filter::Filter;
 use likeness::library::Library;
 use likeness::photo::{self, PhotoBytes};
 use likeness::query::{FindOptions, Match};
@@ -29,9 +30,24 @@ Examples:
   likeness find beach.jpg
   likeness find id:42 -k 5 --exclude-query
   curl -s https://example.org/cat.jpg | likeness find - --format json
+  likeness find beach.jpg --where 'camera:canon and taken:2024-05..2024-06'
+  likeness find beach.jpg --where 'path:holiday and not (rating<0 or mp<2)'
   likeness find beach.jpg --min-score 0.8 --format paths -0 | xargs -0 ls -l
 
-An image that was indexed, and id:N, need no model and no inference.")]
+An image that was indexed, and id:N, need no model and no inference.
+
+Words of --where: tests FIELD:VALUE (or = != < <= > >=), put together with and, or, not
+and parentheses; values with spaces in quotes; ranges A..B, A.. and ..B with both ends.
+  path:*.jpg path:holiday path:/srv/2024   a file or folder and all below it; * crosses folders
+  root:/srv/photos                         an indexed folder
+  camera:canon lens:'EF 50mm*'             part of the text; all of it where there is a * or ?
+  keyword:sea format:jpeg
+  taken:2024 taken:2024-05-03..2024-06-01 taken>=2024-05
+  width>=4000 height:1080 mp:12 rating>=4  rating 0: unrated, -1: rejected
+  near:48.137,11.575,10km                  latitude, longitude, radius in km, m or mi
+  has:gps                                  or taken, camera, lens, rating, keyword
+Upper and lower case are the same. A photo that does not say passes no test of that
+field, and passes the test's not.")]
 pub(crate) struct Args {
     /// An image file, `id:N` for an indexed image, or `-` for image bytes on stdin
     #[arg(value_name = "QUERY")]
@@ -44,6 +60,10 @@ pub(crate) struct Args {
     /// The lowest score shown, from -1 to 1
     #[arg(long, value_name = "S", default_value_t = -1.0, value_parser = cosine, allow_negative_numbers = true)]
     min_score: f32,
+
+    /// Only images that pass, as `camera:canon and taken:2024`; never fewer than K when so many do
+    #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
+    filter: Option<Filter>,
 
     /// Compare with every image instead of asking the index
     #[arg(long)]
@@ -94,15 +114,17 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let library = Library::open_existing(&context.library)?;
     let model = library.model(args.model.as_deref())?;
     let asked = ask(&args, &library, &model, context)?;
+    let (nul, format) = (args.nul, args.format);
     let options = FindOptions {
         k: args.k,
         min_score: args.min_score,
         exact: args.exact,
-        exclude: asked.id.filter(|_| args.exclude_query),
+        exclude: asked.id.filter(|_| args.exclude_query).into_iter().collect(),
+        filter: args.filter,
     };
     let matches = library.find(&model, &asked.embedding, &options, &context.watch())?;
-    let format = if args.nul { Format::Paths } else { args.format };
-    print(&matches, format, if args.nul { b'\0' } else { b'\n' }, context)?;
+    let format = if nul { Format::Paths } else { format };
+    print(&matches, format, if nul { b'\0' } else { b'\n' }, context)?;
     Ok(Exit::Done)
 }
 

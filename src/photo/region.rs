@@ -61,7 +61,9 @@ impl FromStr for Region {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split(',').collect();
         let [left, top, width, height] = parts[..] else {
-            return Err("expected x,y,width,height, as 100,50,400,300 or 25%,25%,50%,50%".to_owned());
+            return Err(
+                "expected x,y,width,height, as 100,50,400,300 or 25%,25%,50%,50%".to_owned()
+            );
         };
         let [left, top] = [left.parse()?, top.parse()?];
         Ok(Self { left, top, width: width.parse()?, height: height.parse()? })

@@ -63,6 +63,7 @@ pub mod photo;
 pub mod progress;
 mod proxy;
 pub mod query;
+mod random;
 pub mod record;
 pub mod runtime;
 pub mod scan;

@@ -1,5 +1,7 @@
 //! Questions to a library: what is similar to this?
 
+mod check;
+
 use crate::catalog::{ImageRecord, ModelRecord, Passing, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
@@ -9,6 +11,8 @@ use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
 use crate::record::{Hit, ImageId};
+
+pub use check::SearchCheck;
 
 /// Codes choose, exact vectors order: this many times as many candidates as hits are asked for are
 /// compared exactly, and [`RERANK_AT_LEAST`] in any case.

@@ -107,3 +107,16 @@ fn a_filter_gives_what_comparing_all_that_pass_gives() {
         }
     }
 }
+
+#[test]
+fn a_check_compares_the_index_with_everything() {
+    let (_dir, library, model) = library(3_000);
+    let watch = Watch::none();
+    let check = || library.check_search(&model, 40, 1, &watch).unwrap();
+    assert!(matches!(check(), Err(Unusable::Missing)), "looking makes nothing");
+    library.rebuild_index(&model, &watch).unwrap();
+    let found = check().unwrap();
+    assert_eq!((found.queries, found.k, found.lost), (40, 10, 0));
+    assert!(found.recall >= 0.99, "{found:?}");
+    assert_eq!(check().unwrap(), found, "the same in every run");
+}

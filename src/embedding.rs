@@ -85,6 +85,37 @@ impl Embedding {
         Ok(Features::new(values.to_vec(), values.len())?.embedding())
     }
 
+    /// The direction of a weighted sum: what several images have in common, without what those of
+    /// negative weight show.
+    ///
+    /// # Errors
+    /// [`InvalidVector::Zero`] when they cancel out or there are none.
+    ///
+    /// # Panics
+    /// When the widths differ: embeddings of different models never meet.
+    pub fn weighted_sum(parts: &[(f32, Embedding)]) -> Result<Self, InvalidVector> {
+        if let [(weight, only)] = parts
+            && *weight > 0.0
+        {
+            return Ok(only.clone());
+        }
+        let mut sum = vec![0.0f64; parts.first().map_or(0, |(_, first)| first.width())];
+        for (weight, part) in parts {
+            assert_eq!(part.width(), sum.len(), "embeddings of different models never meet");
+            for (sum, value) in sum.iter_mut().zip(part.as_slice()) {
+                *sum += f64::from(*weight) * f64::from(*value);
+            }
+        }
+        // What remains of equal parts is rounding.
+        let weights: f64 = parts.iter().map(|(weight, _)| f64::from(weight.abs())).sum();
+        let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+        if length <= weights * 1e-6 {
+            return Err(InvalidVector::Zero);
+        }
+        let unit: Vec<f32> = sum.into_iter().map(|value| (value / length) as f32).collect();
+        Self::normalised(&unit)
+    }
+
     /// The components, `[width]`, L2 norm 1 ± 1e-4.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
@@ -139,6 +170,17 @@ mod tests {
             Features::from_le_bytes(&[0, 0, 128], 1).unwrap_err().to_string(),
             "the feature vector has 0 components, expected 1"
         );
+    }
+
+    #[test]
+    fn a_weighted_sum_is_a_direction() {
+        let [a, b] = [[1.0, 0.0], [0.0, 2.0]].map(|v| Embedding::normalised(&v).unwrap());
+        let sum = Embedding::weighted_sum(&[(3.0, a.clone()), (-4.0, b)]).unwrap();
+        assert_eq!(sum.as_slice(), [0.6, -0.8]);
+        assert_eq!(Embedding::weighted_sum(&[(0.2, a.clone())]).unwrap(), a);
+        let cancelled = Embedding::weighted_sum(&[(0.3, a.clone()), (-0.3, a)]);
+        assert_eq!(cancelled, Err(InvalidVector::Zero));
+        assert_eq!(Embedding::weighted_sum(&[]), Err(InvalidVector::Zero));
     }
 
     proptest! {

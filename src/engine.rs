@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::embedding::Features;
 use crate::error::{Error, Result};
 use crate::model;
-use crate::network::FeatureNetwork;
+use crate::network::{FeatureNetwork, InputTensor};
 use crate::photo::{self, DecodeOptions, PhotoBytes};
 use crate::progress::Watch;
 use crate::runtime::{self, FeatureSession, Runtime, RuntimeConfig};
@@ -69,15 +69,45 @@ impl Engine {
     /// [`Error::QueryPhoto`] when it gives no pixels or no usable features; those of
     /// [`Engine::session`].
     pub fn features(&self, photo: &PhotoBytes, name: &str, watch: &Watch<'_>) -> Result<Features> {
-        let unusable = |reason: String| Error::QueryPhoto { name: name.to_owned(), reason };
-        let decoded = photo::decode(photo, &self.network.preprocessing, &self.decoding)
-            .map_err(|reason| unusable(reason.to_string()))?;
-        let tensor = model::normalise(&decoded.pixels, &self.network.preprocessing);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut features = self.session(threads, watch)?.run(&[tensor])?;
-        features
-            .pop()
-            .expect("one photo in, one vector out")
-            .map_err(|reason| unusable(format!("the network gave no usable features: {reason}")))
+        let tensor = self.tensor(photo, &self.decoding, name)?;
+        self.run(&self.session(threads, watch)?, tensor, name)
     }
+
+    /// The same, decoded in another way, through a session that is open already: for many photos, and for
+    /// a part of one.
+    ///
+    /// # Errors
+    /// [`Error::QueryPhoto`]; those of [`FeatureSession::run`].
+    pub fn features_through(
+        &self,
+        session: &FeatureSession,
+        photo: &PhotoBytes,
+        decoding: &DecodeOptions,
+        name: &str,
+    ) -> Result<Features> {
+        self.run(session, self.tensor(photo, decoding, name)?, name)
+    }
+
+    fn tensor(
+        &self,
+        photo: &PhotoBytes,
+        decoding: &DecodeOptions,
+        name: &str,
+    ) -> Result<InputTensor> {
+        let decoded = photo::decode(photo, &self.network.preprocessing, decoding)
+            .map_err(|reason| unusable(name, reason.to_string()))?;
+        Ok(model::normalise(&decoded.pixels, &self.network.preprocessing))
+    }
+
+    fn run(&self, session: &FeatureSession, tensor: InputTensor, name: &str) -> Result<Features> {
+        let mut features = session.run(&[tensor])?;
+        let features = features.pop().expect("one photo in, one vector out");
+        let without = |reason| format!("the network gave no usable features: {reason}");
+        features.map_err(|reason| unusable(name, without(reason)))
+    }
+}
+
+fn unusable(name: &str, reason: String) -> Error {
+    Error::QueryPhoto { name: name.to_owned(), reason }
 }

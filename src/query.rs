@@ -1,13 +1,18 @@
 //! Questions to a library: what is similar to this?
 
-use crate::catalog::{ImageRecord, ModelRecord, Sequence};
+mod check;
+
+use crate::catalog::{ImageRecord, ModelRecord, Passing, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::index::{self, Candidate, Index, Unusable};
 use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
 use crate::record::{Hit, ImageId};
+
+pub use check::SearchCheck;
 
 /// Codes choose, exact vectors order: this many times as many candidates as hits are asked for are
 /// compared exactly, and [`RERANK_AT_LEAST`] in any case.
@@ -16,8 +21,12 @@ const RERANK_FACTOR: usize = 2;
 /// See [`RERANK_FACTOR`].
 const RERANK_AT_LEAST: usize = 64;
 
+/// As many images that pass a filter are compared one by one; of more, the index is asked. They are read
+/// from the catalog, 8 kB each at 2048 features.
+const SCAN_UP_TO: usize = 2_000;
+
 /// How to search.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FindOptions {
     /// How many hits at most.
     pub k: usize,
@@ -25,13 +34,32 @@ pub struct FindOptions {
     pub min_score: f32,
     /// Compare with every stored vector instead of asking the index.
     pub exact: bool,
-    /// An image to leave out: the query itself.
-    pub exclude: Option<ImageId>,
+    /// Images to leave out: the query itself.
+    pub exclude: Vec<ImageId>,
+    /// Only images that pass it; never fewer than `k` when so many pass.
+    pub filter: Option<Filter>,
 }
 
 impl Default for FindOptions {
     fn default() -> Self {
-        Self { k: 10, min_score: -1.0, exact: false, exclude: None }
+        Self { k: 10, min_score: -1.0, exact: false, exclude: Vec::new(), filter: None }
+    }
+}
+
+/// A search made ready by [`Library::prepare_search`].
+#[derive(Debug)]
+pub struct Search {
+    model: ModelRecord,
+    /// `None` when images are compared one by one.
+    index: Option<Index>,
+    /// `None` when all are meant.
+    passing: Option<Passing>,
+    options: FindOptions,
+}
+
+impl Search {
+    fn passes(&self, id: ImageId) -> bool {
+        self.passing.as_ref().is_none_or(|passing| passing.contains_key(&id))
     }
 }
 
@@ -72,6 +100,9 @@ impl Library {
     /// The images most similar to `query`, best first, equal ones by id. The score is the cosine of
     /// the query and the stored vector, computed exactly, whichever way the candidates were found.
     ///
+    /// With a filter, never fewer than `k` come back when so many pass: a few are compared one by one, for
+    /// many the index is asked for as many more candidates as there are images for each that passes.
+    ///
     /// Photos newer than the index are compared one by one; an index that is missing or damaged is
     /// made again first, and said so.
     ///
@@ -84,32 +115,76 @@ impl Library {
         options: &FindOptions,
         watch: &Watch<'_>,
     ) -> Result<Vec<Match>> {
-        if options.exact {
-            return self.find_exact(model, query, options);
-        }
-        let index = self.open_index(model, watch)?;
+        let search = self.prepare_search(model, options, watch)?;
+        self.answer(&search, query, &[])
+    }
+
+    /// Makes a search ready, so that many questions open the index and apply the filter once. It is of
+    /// the library as it stands now, and may be shared by threads that each opened the library.
+    ///
+    /// # Errors
+    /// As [`Library::find`].
+    pub fn prepare_search(
+        &self,
+        model: &ModelRecord,
+        options: &FindOptions,
+        watch: &Watch<'_>,
+    ) -> Result<Search> {
+        let passing = |filter| self.catalog().passing(model.id, filter);
+        let passing = options.filter.as_ref().map(passing).transpose()?;
+        let few = passing.as_ref().is_some_and(|passing| passing.len() <= SCAN_UP_TO);
+        let index = match options.exact || few {
+            true => None,
+            false => Some(self.open_index(model, watch)?),
+        };
+        Ok(Search { model: model.clone(), index, passing, options: options.clone() })
+    }
+
+    /// The images most similar to `query`, without those of `exclude` and of
+    /// [`FindOptions::exclude`]; otherwise as [`Library::find`].
+    ///
+    /// # Errors
+    /// [`Error::Catalog`], [`Error::StoredFeatures`].
+    pub fn answer(
+        &self,
+        search: &Search,
+        query: &Embedding,
+        exclude: &[ImageId],
+    ) -> Result<Vec<Match>> {
+        let Some(index) = &search.index else { return self.compare_all(search, query, exclude) };
         let mut tail = Vec::new();
-        self.each_newer(model, Sequence(index.last_sequence()), |id, embedding| {
-            tail.push(Hit { id, score: query.cosine(&embedding) });
+        self.each_newer(&search.model, Sequence(index.last_sequence()), |id, embedding| {
+            if search.passes(id) {
+                tail.push(Hit { id, score: query.cosine(&embedding) });
+            }
             Ok(())
         })?;
-        let mut wanted = (options.k * RERANK_FACTOR).max(RERANK_AT_LEAST);
+        let options = &search.options;
+        let pool = (options.k * RERANK_FACTOR).max(RERANK_AT_LEAST);
+        // Of a filter's images there must be as many among the candidates as without one among all.
+        let share = search.passing.as_ref().map_or(1.0, |passing| {
+            (passing.len() as f64 / index.len().max(1) as f64).clamp(1e-6, 1.0)
+        });
+        let mut wanted = (pool as f64 / share) as usize;
         loop {
             let ef = index.params().ef_search.max(wanted);
             let candidates = index.search(query, wanted, ef);
             let exhausted = candidates.len() < wanted;
             let mut hits = tail.clone();
-            for Candidate { id, .. } in candidates {
+            let mut chosen = 0;
+            for Candidate { id, .. } in candidates.into_iter().filter(|c| search.passes(c.id)) {
+                chosen += 1;
                 // What came back after it was gone stands in the tail, too.
                 if !tail.iter().any(|hit| hit.id == id) {
-                    let score = query.cosine(&self.embedding_of(model, id)?);
+                    let score = query.cosine(&self.embedding_of(&search.model, id)?);
                     hits.push(Hit { id, score });
                 }
             }
             hits.sort_by(Hit::best_first);
-            let matches = self.matches(hits, options)?;
-            // Images that are gone may have taken up the places of some that are not.
-            if matches.len() == options.k || exhausted || options.min_score > -1.0 {
+            let matches = self.matches(hits, search, exclude)?;
+            // Images that are gone, or do not pass, may have taken up the places of some that are and do.
+            let enough = matches.len() == options.k || options.min_score > -1.0;
+            if exhausted || (enough && (search.passing.is_none() || chosen >= pool)) {
                 return Ok(matches);
             }
             wanted *= 4;
@@ -130,27 +205,41 @@ impl Library {
         }
     }
 
-    fn find_exact(
+    /// Compares the query with every image that is meant.
+    fn compare_all(
         &self,
-        model: &ModelRecord,
+        search: &Search,
         query: &Embedding,
-        options: &FindOptions,
+        exclude: &[ImageId],
     ) -> Result<Vec<Match>> {
+        let model = &search.model;
         let mut hits = Vec::new();
-        self.each_newer(model, Sequence(0), |id, embedding| {
-            hits.push(Hit { id, score: query.cosine(&embedding) });
-            Ok(())
-        })?;
+        match &search.passing {
+            Some(passing) if passing.len() <= SCAN_UP_TO => {
+                for &id in passing.keys() {
+                    let score = query.cosine(&self.embedding_of(model, id)?);
+                    hits.push(Hit { id, score });
+                }
+            }
+            _ => self.each_newer(model, Sequence(0), |id, embedding| {
+                if search.passes(id) {
+                    hits.push(Hit { id, score: query.cosine(&embedding) });
+                }
+                Ok(())
+            })?,
+        }
         hits.sort_by(Hit::best_first);
-        self.matches(hits, options)
+        self.matches(hits, search, exclude)
     }
 
     /// The first `k` hits that are wanted and that a file still holds.
-    fn matches(&self, hits: Vec<Hit>, options: &FindOptions) -> Result<Vec<Match>> {
+    fn matches(&self, hits: Vec<Hit>, search: &Search, exclude: &[ImageId]) -> Result<Vec<Match>> {
+        let options = &search.options;
+        let shown = |id| search.passing.as_ref().and_then(|passing| passing.get(&id).copied());
         hits.into_iter()
             .take_while(|hit| hit.score >= options.min_score)
-            .filter(|hit| Some(hit.id) != options.exclude)
-            .filter_map(|hit| match self.catalog().image(hit.id) {
+            .filter(|hit| !options.exclude.contains(&hit.id) && !exclude.contains(&hit.id))
+            .filter_map(|hit| match self.catalog().image_of(hit.id, shown(hit.id)) {
                 Ok(image) => image.map(|image| Ok(Match { hit, image })),
                 Err(error) => Some(Err(error)),
             })
@@ -158,3 +247,6 @@ impl Library {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::{Catalog, ModelId};
+use super::{Catalog, ModelId, Passing};
 use crate::embedding::Features;
 use crate::error::{Error, Result};
 use crate::record::{ContentHash, ExportRow, ImageId, PathBytes};
@@ -82,13 +82,15 @@ impl Catalog {
     }
 
     /// Hands `take` an iterator over the images that a file holds, by id, with their first path and
-    /// their features of `model`. One at a time: memory does not grow with their number.
+    /// their features of `model`; of those that `passing` names, if it is given, with the path that passes.
+    /// One at a time: memory does not grow with their number.
     ///
     /// # Errors
     /// [`Error::Catalog`], [`Error::StoredFeatures`], and whatever `take` gives.
     pub fn with_export_rows<T>(
         &self,
         model: ModelId,
+        passing: Option<&Passing>,
         take: impl FnOnce(&mut dyn Iterator<Item = Result<ExportRow>>) -> Result<T>,
     ) -> Result<T> {
         let sql =
@@ -103,8 +105,14 @@ impl Catalog {
             self.connection.prepare_cached(sql).map_err(|source| self.failed(source))?;
         let mut rows = statement.query(params![model.0]).map_err(|source| self.failed(source))?;
         let mut next = || -> Result<Option<ExportRow>> {
-            let Some(row) = rows.next().map_err(|source| self.failed(source))? else {
-                return Ok(None);
+            let row = loop {
+                let Some(row) = rows.next().map_err(|source| self.failed(source))? else {
+                    return Ok(None);
+                };
+                let id = row.get(0).map(ImageId).map_err(|source| self.failed(source))?;
+                if passing.is_none_or(|passing| passing.contains_key(&id)) {
+                    break row;
+                }
             };
             let read = || -> rusqlite::Result<_> {
                 let root = PathBytes::from_bytes(row.get(6)?).to_path();
@@ -115,6 +123,9 @@ impl Catalog {
             let (id, content_hash, width, height, features_width, path) =
                 read().map_err(|source| self.failed(source))?;
             let features = blob(self, row, 4, id, features_width)?;
+            let shown = passing.and_then(|passing| passing.get(&id).copied());
+            let image = shown.map(|file| self.image_of(id, Some(file))).transpose()?.flatten();
+            let path = image.map_or(path, |image| image.path);
             Ok(Some(ExportRow { id, path, content_hash, width, height, features }))
         };
         take(&mut std::iter::from_fn(|| next().transpose()))

@@ -5,6 +5,7 @@
 
 mod batch;
 mod embeddings;
+mod filter;
 mod known;
 mod migrate;
 mod report;
@@ -17,6 +18,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub use batch::{Batch, OtherFile, Skip};
 pub use embeddings::Sequence;
+pub use filter::Passing;
 pub use known::{KnownFile, KnownFiles};
 pub use report::{Counts, ImageRecord, ModelRecord, RootRecord};
 pub use roots::{RootId, Scope};

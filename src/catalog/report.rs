@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rusqlite::params;
 use serde::Serialize;
 
-use super::{Catalog, ModelId};
+use super::{Catalog, FileId, ModelId};
 use crate::error::{Error, Result};
 use crate::network::Preprocessing;
 use crate::record::{ContentHash, ImageId, ModelFingerprint, PathBytes, PhotoDetails, Skipped};
@@ -21,7 +21,7 @@ pub struct ImageRecord {
     pub height: u32,
     /// The root of its first file.
     pub root: PathBuf,
-    /// The absolute path of its first file: the one known longest.
+    /// The absolute path of its first file: the one known longest, or the one that passed a filter.
     pub path: PathBuf,
     /// The absolute paths of the other files with the same content.
     pub copies: Vec<PathBuf>,
@@ -77,10 +77,15 @@ impl Catalog {
 
     /// An image and its files; `None` when no file holds it (any more).
     pub fn image(&self, id: ImageId) -> Result<Option<ImageRecord>> {
+        self.image_of(id, None)
+    }
+
+    /// The same, with the file `shown` before the others, where it is one of them.
+    pub fn image_of(&self, id: ImageId, shown: Option<FileId>) -> Result<Option<ImageRecord>> {
         let files = self.all(
             "SELECT r.path, f.path FROM files f JOIN roots r ON r.id = f.root_id
-             WHERE f.image_id = ?1 ORDER BY f.id",
-            params![id.0],
+             WHERE f.image_id = ?1 ORDER BY f.id IS NOT ?2, f.id",
+            params![id.0, shown.map(|file| file.0)],
             |row| {
                 let root = PathBytes::from_bytes(row.get(0)?).to_path();
                 let path = root.join(PathBytes::from_bytes(row.get(1)?).to_path());

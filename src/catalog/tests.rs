@@ -3,7 +3,7 @@ use crate::embedding::Features;
 use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
 use crate::record::{ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
-fn network() -> FeatureNetwork {
+pub(super) fn network() -> FeatureNetwork {
     FeatureNetwork {
         name: "test".into(),
         fingerprint: ModelFingerprint::from_bytes([7; 32]),
@@ -180,7 +180,8 @@ fn features_of_images_without_files_are_kept_but_not_given() {
         })
         .unwrap();
     assert_eq!(ids, [2]);
-    let rows = catalog.with_export_rows(model, |rows| rows.collect::<Result<Vec<_>>>()).unwrap();
+    let rows =
+        catalog.with_export_rows(model, None, |rows| rows.collect::<Result<Vec<_>>>()).unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].path, Path::new("/photos/b.jpg"));
     assert!(catalog.features(model, ImageId(1)).unwrap().is_some());

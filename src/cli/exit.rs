@@ -53,7 +53,8 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Cancelled))
 }
 
-fn hint(error: &anyhow::Error) -> Option<String> {
+/// What mends it, if anything in its chain knows.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| cause.downcast_ref::<Error>()?.hint())
 }
 

@@ -12,9 +12,9 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy, Timeout};
 
 use super::digest::{CHUNK, Hasher, Sha256};
-use super::proxy;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Watch};
+use crate::proxy;
 
 /// How patient a download is.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,6 @@ mod mirror;
 mod onnx;
 mod prepare;
 mod preprocess;
-mod proxy;
 mod publish;
 mod store;
 mod surgery;

@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::format::Decoder;
 use super::guard::quietly;
 use super::read::PhotoBytes;
+use super::region::{self, Region};
 use super::resize::Source;
 use super::{
     Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, scratch, tone,
@@ -42,6 +43,9 @@ pub struct DecodeOptions {
     pub max_megapixels: u32,
     /// Shared by all pictures that are decoded at once.
     pub budget: Arc<Budget>,
+    /// The part of the upright picture that is looked at, `None` for all of it. It is cut out before
+    /// anything is made smaller, so every pixel is decoded, whatever `mode` says.
+    pub region: Option<Region>,
 }
 
 impl DecodeOptions {
@@ -58,6 +62,7 @@ impl Default for DecodeOptions {
             mode: DecodeMode::default(),
             max_megapixels: Self::MAX_MEGAPIXELS,
             budget: Arc::new(Budget::new(Self::BUDGET)),
+            region: None,
         }
     }
 }
@@ -80,6 +85,8 @@ pub(super) struct Wanted<'a> {
     shorter_side: u32,
     /// The side of the square that is cut out of that.
     square: u32,
+    /// Whether all pixels are needed, as a part of them will be cut out.
+    whole: bool,
 }
 
 /// What a decoder gives: the pixels as they are stored, perhaps made smaller.
@@ -120,12 +127,12 @@ impl Wanted<'_> {
 
     /// The shorter side that must remain of a picture that is made smaller while it is decoded.
     pub(super) fn least_side(&self) -> u32 {
-        self.shorter_side * FAST_MARGIN
+        if self.whole { u32::MAX } else { self.shorter_side * FAST_MARGIN }
     }
 
     /// How many rows of a picture, as stored, are needed: nothing below them is looked at.
     pub(super) fn rows(&self, size: (u32, u32)) -> u32 {
-        resize::rows_needed(size, self.square, self.shorter_side)
+        if self.whole { size.1 } else { resize::rows_needed(size, self.square, self.shorter_side) }
     }
 
     /// To how many eighths of its size a picture may be decoded: 1 to 4, or 8 for all of it. Between 4
@@ -166,6 +173,7 @@ fn decode_or_panic(
         max_megapixels: options.max_megapixels,
         shorter_side: preprocessing.resize,
         square: preprocessing.size,
+        whole: options.region.is_some(),
     };
     let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
@@ -177,7 +185,15 @@ fn decode_or_panic(
         None => image,
     };
     let rgb = over_white(image);
-    let source = Source { rgb: &rgb, stored: rgb.dimensions(), whole: size, scale };
+    let (rgb, looked_at) = match &options.region {
+        Some(region) => {
+            let part = region::cut(&rgb, orientation, region)?;
+            let dimensions = part.dimensions();
+            (part, dimensions)
+        }
+        None => (rgb, size),
+    };
+    let source = Source { rgb: &rgb, stored: rgb.dimensions(), whole: looked_at, scale };
     let square = resize::to_square(&source, orientation, preprocessing);
     scratch::keep(rgb.into_raw());
     let pixels = Pixels::new(preprocessing.size, preprocessing.size, square);
@@ -264,7 +280,8 @@ pub(super) mod tests {
         static BUDGET: std::sync::LazyLock<Budget> =
             std::sync::LazyLock::new(|| Budget::new(1 << 20));
         let (mode, budget) = (DecodeMode::Fast, &*BUDGET);
-        Wanted { mode, budget, max_megapixels: 1, shorter_side: side, square: side }
+        let (max_megapixels, shorter_side, square, whole) = (1, side, side, false);
+        Wanted { mode, budget, max_megapixels, shorter_side, square, whole }
     }
 
     fn decode_default(photo: &PhotoBytes, size: u32) -> Result<Photo, Unreadable> {

@@ -17,6 +17,7 @@ mod jxl;
 mod psd;
 mod raw;
 mod read;
+mod region;
 mod resize;
 mod scratch;
 mod sniff;
@@ -30,6 +31,7 @@ pub use budget::Budget;
 pub use decode::{DecodeMode, DecodeOptions, Photo, decode};
 pub use format::Format;
 pub use read::{PhotoBytes, from_bytes, read};
+pub use region::{Length, Region};
 pub use support::{FormatSupport, formats};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
@@ -95,6 +97,16 @@ pub enum Unreadable {
         height: u32,
         /// The limit.
         max_megapixels: u32,
+    },
+    /// The part that was asked for is empty, or not all in the picture.
+    #[error(
+        "the crop is empty or reaches over the edge of the picture, which is {width} x {height} pixels"
+    )]
+    Region {
+        /// Width in pixels, upright.
+        width: u32,
+        /// Height in pixels, upright.
+        height: u32,
     },
     /// Not a regular file when it was opened.
     #[error("not a regular file")]

@@ -71,3 +71,16 @@ fn what_cannot_be_written_is_named_and_leaves_nothing() {
     sandbox.run(&["export", "photos", "--format", "npy"]).exits(1).says("is a folder");
     assert!(!sandbox.path("out.npy").exists());
 }
+
+#[test]
+fn a_filter_chooses_what_is_written() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 4);
+    sandbox.index(&["photos"]);
+    let args = ["export", "some.jsonl", "--where", "path:1.jpg or path:3.jpg"];
+    let text = sandbox.run(&args).exits(0).text();
+    assert!(text.starts_with("2 embeddings of "), "{text}");
+    let lines = std::fs::read_to_string(sandbox.path("some.jsonl")).unwrap();
+    let named = |name: &str| lines.lines().filter(|line| line.contains(name)).count();
+    assert_eq!((named("/1.jpg\""), named("/3.jpg\""), lines.lines().count()), (1, 1, 2));
+}

@@ -160,3 +160,159 @@ fn a_reader_that_has_had_enough_is_success() {
     let mut command = sandbox.command(&["find", "id:1", "--format", "json"]);
     Run::of_with_stdout(&mut command, writer.into()).exits(0);
 }
+
+#[test]
+fn a_filter_chooses_among_all_photos() {
+    let sandbox = indexed(4);
+    sandbox.photos("photos/holiday", 12);
+    sandbox.index(&["photos"]);
+    let found = |filter: &str| -> Vec<String> {
+        let args = ["find", "id:1", "-k", "3", "--where", filter, "--format", "json"];
+        let hits = hits(&sandbox.run(&args).exits(0));
+        hits.iter().map(|hit| hit["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let holiday = sandbox.path("photos/holiday").to_str().unwrap().to_owned();
+    let paths = found("path:holiday");
+    assert!(paths.len() == 3 && paths.iter().all(|path| path.starts_with(&holiday)), "{paths:?}");
+    assert_eq!(found("path:holiday and path:11.jpg").len(), 1);
+    assert_eq!(found("format:png").len(), 0);
+    assert_eq!(found("not has camera and width>=260").len(), 3);
+    sandbox
+        .run(&["find", "id:1", "--where", "width>1 or camra:canon"])
+        .exits(2)
+        .says("`camra` is no field\n    width>1 or camra:canon\n               ^^^^^\n  the fields are path");
+}
+
+#[test]
+fn several_queries_are_added_up_and_taken_away() {
+    let sandbox = indexed(8);
+    let find = |args: &[&str]| -> Vec<(i64, f64)> {
+        let run = sandbox.run(&[&["find", "--format", "json"], args].concat()).exits(0);
+        let of = |hit: &Value| (hit["id"].as_i64().unwrap(), hit["score"].as_f64().unwrap());
+        hits(&run).iter().map(of).collect()
+    };
+    let score = |hits: &[(i64, f64)], id| hits.iter().find(|hit| hit.0 == id).unwrap().1;
+    let even = find(&["id:2", "photos/4.jpg"]);
+    assert!((score(&even, 2) - score(&even, 5)).abs() < 1e-5, "{even:?}");
+    let more = find(&["3:id:2", "photos/4.jpg"]);
+    assert!(score(&more, 2) > score(&more, 5), "{more:?}");
+    let less = find(&["id:2", "--unlike", "0.5:id:5"]);
+    assert!(score(&less, 5) < score(&even, 5), "{less:?}");
+    fs::copy(sandbox.path("photos/4.jpg"), sandbox.path("3:4.jpg")).unwrap();
+    assert_eq!(find(&["./3:4.jpg", "-k", "1"])[0].0, 5);
+    let without = find(&["id:2", "id:5", "--exclude-query"]);
+    assert!(without.iter().all(|hit| hit.0 != 2 && hit.0 != 5), "{without:?}");
+    sandbox.run(&["find", "id:2", "--unlike", "id:2"]).exits(1).says("the queries cancel out");
+    sandbox.run(&["find", "0:id:2"]).exits(1).says("needs a weight above 0");
+    sandbox.run(&["find"]).exits(2);
+}
+
+#[test]
+fn a_part_of_a_picture_is_asked_with_as_if_it_were_cut_out() {
+    let sandbox = indexed(3);
+    let whole = picture(77);
+    let part = image::imageops::crop_imm(&whole, 30, 40, 160, 150).to_image();
+    whole.save(sandbox.path("whole.png")).unwrap();
+    part.save(sandbox.path("part.png")).unwrap();
+    let find = |args: &[&str]| {
+        sandbox.run(&[&["find", "--format", "json"], args].concat()).exits(0).json()
+    };
+    let expected = find(&["part.png"]);
+    assert_eq!(find(&["whole.png", "--crop", "30,40,160,150"]), expected);
+    assert_ne!(find(&["whole.png"]), expected);
+    sandbox.index(&["."]);
+    let shown = find(&["whole.png", "--crop", "30,40,160,150", "-k", "1"]);
+    assert_eq!(shown[0]["path"], sandbox.path("part.png").to_str().unwrap());
+    sandbox
+        .run(&["find", "whole.png", "--crop", "200,0,160,150"])
+        .exits(1)
+        .says("the crop is empty or reaches over the edge of the picture");
+    sandbox
+        .run(&["find", "whole.png", "--crop", "1,2,3"])
+        .exits(2)
+        .says("expected x,y,width,height");
+    sandbox
+        .run(&["find", "id:1", "id:2", "--crop", "0,0,9,9"])
+        .exits(1)
+        .says("takes a part of one");
+}
+
+#[test]
+fn many_queries_give_a_line_each_in_order_and_a_bad_one_stops_none() {
+    let sandbox = indexed(5);
+    picture(99).save(sandbox.path("strange.png")).unwrap();
+    let mut lines = String::from("nowhere.jpg\n\r\nid:99\n-\n2:strange.png\n");
+    for id in (1..=5).cycle().take(60) {
+        lines += &format!("id:{id}\n");
+    }
+    fs::write(sandbox.path("list.txt"), lines).unwrap();
+    let parsed = |run: &Run| -> Vec<Value> {
+        run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let run = sandbox.run(&["find", "--queries", "list.txt", "-k", "2"]).exits(3);
+    let answers = parsed(&run.says("3 of 64 queries could not be answered"));
+    assert_eq!(answers.len(), 64);
+    assert_eq!(answers[0]["query"], "nowhere.jpg");
+    assert!(answers[0]["error"].as_str().unwrap().contains("cannot be read"), "{}", answers[0]);
+    assert_eq!(answers[1]["hint"], "`likeness find` prints the ids that exist");
+    assert!(answers[2]["error"].is_string());
+    assert_eq!(answers[3]["hits"].as_array().unwrap().len(), 2);
+    for (answer, id) in answers[4..].iter().zip((1..=5).cycle()) {
+        assert_eq!(
+            (&answer["hits"][0]["id"], &answer["hits"][0]["score"]),
+            (&id.into(), &1.0.into())
+        );
+    }
+    fs::write(sandbox.path("photos/notes.txt"), "no picture").unwrap();
+    let run = sandbox.run(&["find", "--queries", "photos", "--exclude-query", "-k", "9"]).exits(0);
+    let answers = parsed(&run);
+    assert_eq!(answers.len(), 5);
+    for (number, answer) in answers.iter().enumerate() {
+        let path = sandbox.path(format!("photos/{number}.jpg"));
+        assert_eq!(answer["query"], path.to_str().unwrap());
+        assert_eq!(answer["hits"].as_array().unwrap().len(), 4, "without itself");
+    }
+    sandbox.run(&["find", "id:1", "--queries", "list.txt"]).exits(2);
+    sandbox.run(&["find", "--queries", "missing.txt"]).exits(1).says("cannot open missing.txt");
+}
+
+#[test]
+fn whoever_asks_line_by_line_is_answered_line_by_line() {
+    use std::io::{BufRead, BufReader, Write};
+    let sandbox = indexed(2);
+    let mut command = sandbox.command(&["find", "--queries", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ask = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    for id in [2, 1, 2] {
+        writeln!(ask, "id:{id}").unwrap();
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["hits"][0]["id"], id);
+    }
+    drop(ask);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_address_is_a_query_unless_it_is_private() {
+    use std::io::{BufRead, BufReader, Write};
+    let sandbox = indexed(3);
+    let photo = fs::read(sandbox.path("photos/2.jpg")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/2.jpg", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            BufReader::new(&stream).lines().map_while(Result::ok).find(String::is_empty);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", photo.len());
+            let _ = stream.write_all(&[head.as_bytes(), &photo].concat());
+        }
+    });
+    sandbox.run(&["find", &url]).exits(1).says("the network must not be used");
+    let online = |args: &[&str]| {
+        Run::of(sandbox.command(&[&["find", &url], args].concat()).env("LIKENESS_OFFLINE", "0"))
+    };
+    online(&[]).exits(1).says("--allow-private allows it");
+    let run = online(&["--allow-private", "-k", "1", "--format", "paths"]).exits(0);
+    assert_eq!(run.text().trim(), sandbox.path("photos/2.jpg").to_str().unwrap());
+}

@@ -26,6 +26,26 @@ fn status_tells_what_is_there() {
     }
 }
 
+#[test]
+fn the_index_is_checked_against_an_exact_search() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&["status", "--check"]).exits(1).says("there is no library");
+    sandbox.photos("photos", 12);
+    sandbox.index(&["photos"]);
+    let text = sandbox.run(&["status", "--check"]).exits(0).text();
+    assert!(
+        text.starts_with("recall@10  1.0000 against exact search, 12 images asked\nlost"),
+        "{text}"
+    );
+    let check = sandbox.run(&["status", "--check", "--json"]).exits(0).json();
+    assert_eq!((&check["good"], &check["search"]["lost"]), (&true.into(), &0.into()));
+    fs::remove_dir_all(sandbox.path("home/data/likeness/index")).unwrap();
+    let run = sandbox.run(&["status", "--check"]).exits(1).says("run `likeness rebuild`");
+    assert!(run.text().contains("there is no search index yet"), "{run}");
+    sandbox.run(&["rebuild"]).exits(0);
+    sandbox.run(&["status", "--check"]).exits(0);
+}
+
 /// Every command, and every command of a command, by its words.
 fn commands(sandbox: &Sandbox, words: &[String], found: &mut Vec<(String, String)>) {
     let args: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
 use likeness::export::{self, About, Format};
+use likeness::filter::Filter;
 use likeness::library::Library;
 
 use crate::cli::context::Context;
@@ -19,6 +20,7 @@ use crate::cli::exit::Exit;
 Examples:
   likeness export features.npy               float32 [rows, width]; numpy.load reads it
   likeness export features.csv --normalized
+  likeness export best.npy --where 'rating>=4 and taken:2024'
   likeness export out --format jsonl
 
 features.npy comes with features.npy.ids.jsonl (row by row: id, path, content hash,
@@ -36,6 +38,10 @@ pub(crate) struct Args {
     /// Scale every vector to length 1
     #[arg(long)]
     normalized: bool,
+
+    /// Only photos that pass, as `camera:canon and taken:2024` (the words: likeness find --help)
+    #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
+    filter: Option<Filter>,
 
     /// The model whose embeddings are written [default: that of the last `index`]
     #[arg(long, value_name = "NAME")]
@@ -75,7 +81,9 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         library: library.catalog().uuid()?,
     };
     let watch = context.watch();
-    let summary = library.catalog().with_export_rows(model.id, |rows| {
+    let passing = |filter| library.catalog().passing(model.id, filter);
+    let passing = args.filter.as_ref().map(passing).transpose()?;
+    let summary = library.catalog().with_export_rows(model.id, passing.as_ref(), |rows| {
         export::export(&args.out, format, rows, &about, &watch)
     })?;
     let mut out = context.stdout();

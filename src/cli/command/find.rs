@@ -1,19 +1,26 @@
 //! `likeness find`: the most similar images of the library.
 
-use std::io::{Read, Write};
-use std::path::Path;
+mod ask;
+mod batch;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::ValueHint;
 use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
-use likeness::engine::Engine;
-use likeness::error::Error;
+use likeness::filter::Filter;
 use likeness::library::Library;
-use likeness::photo::{self, PhotoBytes};
-use likeness::query::{FindOptions, Match};
-use likeness::record::ImageId;
-use serde_json::{Value, json};
+use likeness::photo::Region;
+use likeness::query::FindOptions;
+use likeness::web::FetchOptions;
+
+use ask::{Asker, Network, Query};
+use batch::Batch;
+use show::Format;
 
 use crate::cli::args::Decoding;
 use crate::cli::context::Context;
@@ -23,19 +30,62 @@ use crate::cli::exit::Exit;
 ///
 /// The score is the cosine of the two feature vectors: 1 for the same image, in practice above 0.9 for
 /// near copies and around 0.5 for strangers.
+///
+/// Several queries are added up: what they have in common counts. `2:beach.jpg` counts twice, and
+/// `--unlike 0.5:people.jpg` takes half of a picture away.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   likeness find beach.jpg
   likeness find id:42 -k 5 --exclude-query
+  likeness find beach.jpg 2:sunset.jpg --unlike 0.5:people.jpg
+  likeness find group.jpg --crop 25%,10%,30%,50%
+  likeness find https://example.org/cat.jpg
   curl -s https://example.org/cat.jpg | likeness find - --format json
+  likeness find beach.jpg --where 'camera:canon and taken:2024-05..2024-06'
+  likeness find beach.jpg --where 'path:holiday and not (rating<0 or mp<2)'
+  likeness find --queries list.txt -k 3 > hits.jsonl
   likeness find beach.jpg --min-score 0.8 --format paths -0 | xargs -0 ls -l
 
-An image that was indexed, and id:N, need no model and no inference.")]
+An image that was indexed, and id:N, need no model and no inference.
+
+--queries reads one query a line, as it would stand on the command line, or takes the
+photos of a folder, and writes one line of JSON for each, in order, with `query` and
+`hits`, or `query` and `error`: a bad query ends nothing (exit code 3).
+
+Words of --where: tests FIELD:VALUE (or = != < <= > >=), put together with and, or, not
+and parentheses; values with spaces in quotes; ranges A..B, A.. and ..B with both ends.
+  path:*.jpg path:holiday path:/srv/2024   a file or folder and all below it; * crosses folders
+  root:/srv/photos                         an indexed folder
+  camera:canon lens:'EF 50mm*'             part of the text; all of it where there is a * or ?
+  keyword:sea format:jpeg
+  taken:2024 taken:2024-05-03..2024-06-01 taken>=2024-05
+  width>=4000 height:1080 mp:12 rating>=4  rating 0: unrated, -1: rejected
+  near:48.137,11.575,10km                  latitude, longitude, radius in km, m or mi
+  has:gps                                  or taken, camera, lens, rating, keyword
+Upper and lower case are the same. A photo that does not say passes no test of that
+field, and passes the test's not.")]
 pub(crate) struct Args {
-    /// An image file, `id:N` for an indexed image, or `-` for image bytes on stdin
-    #[arg(value_name = "QUERY")]
-    query: std::path::PathBuf,
+    /// An image file, `id:N` for an indexed image, an http(s) address, or `-` for image bytes on
+    /// stdin; `2:QUERY` counts twice (for a file named so, write `./2:…`)
+    #[arg(value_name = "QUERY", required_unless_present = "queries", value_hint = ValueHint::FilePath)]
+    query: Vec<OsString>,
+
+    /// What the hits should not look like; may be given several times, and with a weight
+    #[arg(long, value_name = "QUERY", conflicts_with = "queries")]
+    unlike: Vec<OsString>,
+
+    /// Ask with a part of the picture: x,y,width,height in pixels or %, as you see it
+    #[arg(long, value_name = "X,Y,W,H", conflicts_with = "queries", value_parser = str::parse::<Region>)]
+    crop: Option<Region>,
+
+    /// Answer many queries: the lines of a file or of stdin (`-`), or the photos of a folder
+    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["query", "format", "nul"])]
+    queries: Option<PathBuf>,
+
+    /// Fetch queries from this machine and private networks, too
+    #[arg(long)]
+    allow_private: bool,
 
     /// How many images at most
     #[arg(short, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
@@ -44,6 +94,10 @@ pub(crate) struct Args {
     /// The lowest score shown, from -1 to 1
     #[arg(long, value_name = "S", default_value_t = -1.0, value_parser = cosine, allow_negative_numbers = true)]
     min_score: f32,
+
+    /// Only images that pass, as `camera:canon and taken:2024`; never fewer than K when so many do
+    #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
+    filter: Option<Filter>,
 
     /// Compare with every image instead of asking the index
     #[arg(long)]
@@ -69,18 +123,6 @@ pub(crate) struct Args {
     nul: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Columns for reading
-    Table,
-    /// One JSON array
-    Json,
-    /// One JSON object a line
-    Jsonl,
-    /// One path a line
-    Paths,
-}
-
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|k| *k > 0).ok_or_else(|| "expected a number from 1".to_owned())
 }
@@ -91,125 +133,55 @@ fn cosine(text: &str) -> Result<f32, String> {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    anyhow::ensure!(
+        args.crop.is_none() || args.query.len() == 1,
+        "--crop takes a part of one picture, and there are {} queries",
+        args.query.len()
+    );
     let library = Library::open_existing(&context.library)?;
     let model = library.model(args.model.as_deref())?;
-    let asked = ask(&args, &library, &model, context)?;
-    let options = FindOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let network = |threads| network(&args, &model, threads, context);
+    let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };
+    let mut options = FindOptions {
         k: args.k,
         min_score: args.min_score,
         exact: args.exact,
-        exclude: asked.id.filter(|_| args.exclude_query),
+        filter: args.filter.clone(),
+        ..FindOptions::default()
     };
-    let matches = library.find(&model, &asked.embedding, &options, &context.watch())?;
+    if let Some(from) = &args.queries {
+        let queries = batch::queries(from)?;
+        let search = &library.prepare_search(&model, &options, &context.watch())?;
+        let (network, exclude_query) = (&network(1), args.exclude_query);
+        let batch = Batch { context, network, search, fetch, exclude_query, workers: cores };
+        return batch::run(&batch, queries);
+    }
+    let network = network(cores);
+    let asker = Asker::new(&library, &network, fetch);
+    let mut parts = Vec::new();
+    for (texts, sign) in [(&args.query, 1.0), (&args.unlike, -1.0)] {
+        for text in texts {
+            let Query { weight, source } = Query::parse(text)?;
+            let asked = asker.ask(&source, args.crop.filter(|_| sign > 0.0))?;
+            parts.push((sign * weight, asked.embedding));
+            options.exclude.extend(asked.id.filter(|_| args.exclude_query));
+        }
+    }
+    let query = Embedding::weighted_sum(&parts)
+        .context("the queries cancel out; give one of them another weight, as 2:QUERY")?;
+    let matches = library.find(&model, &query, &options, &context.watch())?;
     let format = if args.nul { Format::Paths } else { args.format };
-    print(&matches, format, if args.nul { b'\0' } else { b'\n' }, context)?;
+    show::print(&matches, format, if args.nul { b'\0' } else { b'\n' }, context)?;
     Ok(Exit::Done)
 }
 
-/// What is asked with; `id` when the library holds the very same bytes.
-struct Asked {
-    embedding: Embedding,
-    id: Option<ImageId>,
-}
-
-fn ask(
+fn network<'a>(
     args: &Args,
-    library: &Library,
-    model: &ModelRecord,
-    context: &Context,
-) -> anyhow::Result<Asked> {
-    let query = &args.query;
-    if let Some(id) = query.to_str().and_then(|q| q.strip_prefix("id:")) {
-        let id = id.parse().map(ImageId).with_context(|| format!("`id:{id}` names no image"))?;
-        return Ok(Asked { embedding: library.embedding_of(model, id)?, id: Some(id) });
-    }
-    let (photo, name) = read(query)?;
-    if let Some((id, embedding)) = library.find_same(model, &photo)? {
-        return Ok(Asked { embedding, id: Some(id) });
-    }
-    let watch = context.watch();
-    let network = context.network(Some(&model.name), &watch)?;
-    if network.fingerprint != model.fingerprint {
-        let (indexed, found) = (model.fingerprint, network.fingerprint);
-        return Err(Error::ModelChanged { name: model.name.clone(), indexed, found }.into());
-    }
-    let engine = Engine::new(network, context.runtime(), args.decoding.options());
-    let features = engine.features(&photo, &name, &watch)?;
-    Ok(Asked { embedding: features.embedding(), id: None })
-}
-
-fn read(query: &Path) -> anyhow::Result<(PhotoBytes, String)> {
-    if query == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
-        let name = "stdin".to_owned();
-        let photo = photo::from_bytes(bytes).map_err(|reason| Error::QueryPhoto {
-            name: name.clone(),
-            reason: reason.to_string(),
-        })?;
-        return Ok((photo, name));
-    }
-    let name = query.display().to_string();
-    let photo = photo::read(query)
-        .map_err(|reason| Error::QueryPhoto { name: name.clone(), reason: reason.to_string() })?;
-    Ok((photo, name))
-}
-
-fn print(matches: &[Match], format: Format, end: u8, context: &Context) -> anyhow::Result<()> {
-    let mut out = context.stdout();
-    let mut numbered = matches.iter().zip(1..);
-    match format {
-        Format::Table => {
-            let paths: Vec<String> = matches.iter().map(show_path).collect();
-            let id_width = matches.iter().map(|m| m.hit.id.to_string().len()).fold(2, usize::max);
-            if matches.is_empty() {
-                context.watch().note("nothing found");
-            } else {
-                writeln!(out, "rank   score  {:>id_width$}  path", "id")?;
-            }
-            for ((found, rank), path) in numbered.zip(paths) {
-                let (score, id) = (found.hit.score, found.hit.id);
-                writeln!(out, "{rank:>4}  {score:>6.4}  {id:>id_width$}  {path}")?;
-            }
-        }
-        Format::Json => out.json(&numbered.map(to_json).collect::<Vec<_>>())?,
-        Format::Jsonl => numbered.try_for_each(|found| out.json_line(&to_json(found)))?,
-        Format::Paths => {
-            for found in matches {
-                out.write_all(found.image.path.as_os_str().as_encoded_bytes())?;
-                out.write_all(&[end])?;
-            }
-        }
-    }
-    Ok(out.flush()?)
-}
-
-fn show_path(found: &Match) -> String {
-    let path = found.image.path.display();
-    match found.image.copies.len() {
-        0 => path.to_string(),
-        1 => format!("{path}  (and 1 copy)"),
-        n => format!("{path}  (and {n} copies)"),
-    }
-}
-
-fn to_json((found, rank): (&Match, usize)) -> Value {
-    let image = &found.image;
-    let mut hit = json!({
-        "rank": rank,
-        "id": found.hit.id,
-        "score": found.hit.score,
-        "path": image.path.to_string_lossy(),
-        "root": image.root.to_string_lossy(),
-        "width": image.width,
-        "height": image.height,
-        "copies": image.copies.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
-    });
-    // What the photo does not say is left out.
-    let details = serde_json::to_value(&image.details).unwrap_or_default();
-    if let (Some(hit), Value::Object(details)) = (hit.as_object_mut(), details) {
-        let empty = |value: &Value| value.is_null() || *value == json!([]);
-        hit.extend(details.into_iter().filter(|(_, value)| !empty(value)));
-    }
-    hit
+    model: &'a ModelRecord,
+    threads: usize,
+    context: &'a Context,
+) -> Network<'a> {
+    let decoding = args.decoding.options();
+    Network { context, model, decoding, opened: Mutex::default(), threads }
 }

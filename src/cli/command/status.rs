@@ -5,6 +5,7 @@ use std::io::Write;
 use likeness::catalog::{Counts, ModelRecord, RootRecord};
 use likeness::error::Error;
 use likeness::library::{IndexState, Library};
+use likeness::query::SearchCheck;
 use likeness::runtime;
 use serde_json::{Value, json};
 
@@ -18,11 +19,16 @@ use crate::cli::exit::Exit;
 Examples:
   likeness status
   likeness status --skipped          files that were left out, and why
+  likeness status --check            does the search index find what is there?
   likeness status --json")]
 pub(crate) struct Args {
     /// List the files that were left out, and why
     #[arg(long)]
     skipped: bool,
+
+    /// Compare the search index with an exact search, on a sample; exit code 1 when it misses too much
+    #[arg(long, conflicts_with = "skipped")]
+    check: bool,
 
     /// Print one JSON object
     #[arg(long)]
@@ -36,6 +42,10 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     if args.skipped {
         return list_skipped(library.as_ref(), args.json, context);
+    }
+    if args.check {
+        let library = library.ok_or(Error::NoLibrary { folder: context.library.clone() })?;
+        return check(&library, args.json, context);
     }
     let state = library.map(State::of).transpose()?;
     let runtime = runtime::locate(&context.runtime());
@@ -65,6 +75,40 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// Images that ask when the index is checked; one pass over all vectors, whatever their number.
+const SAMPLE: usize = 100;
+
+/// The recall below which something is wrong: a sound index has 0.99 and more.
+const LOWEST_RECALL: f64 = 0.98;
+
+fn check(library: &Library, as_json: bool, context: &Context) -> anyhow::Result<Exit> {
+    let watch = context.watch();
+    let model = library.model(None)?;
+    let checked = library.check_search(&model, SAMPLE, 1, &watch)?;
+    let good = checked.as_ref().is_ok_and(|c| c.recall >= LOWEST_RECALL && c.lost == 0);
+    let mut out = context.stdout();
+    match &checked {
+        Ok(check) if as_json => out.json(&json!({ "good": good, "search": check }))?,
+        Err(reason) if as_json => {
+            out.json(&json!({ "good": good, "reason": reason.to_string() }))?;
+        }
+        Ok(SearchCheck { queries, k, recall, lost }) => {
+            writeln!(out, "recall@{k}  {recall:.4} against exact search, {queries} images asked")?;
+            writeln!(out, "lost       {lost} of them did not find themselves")?;
+        }
+        Err(reason) => writeln!(out, "index      {reason}")?,
+    }
+    out.flush()?;
+    if good {
+        return Ok(Exit::Done);
+    }
+    watch.note(
+        "the search index is not as it should be: run `likeness rebuild`; until then, `likeness find \
+         --exact` compares with every image. Should a new index be no better, please report it",
+    );
+    Ok(Exit::Failed)
 }
 
 fn list_skipped(

@@ -168,7 +168,9 @@ fn decode_or_panic(
     let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
     let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
-    let orientation = orientation.or_else(by_exif).unwrap_or(Orientation::NoTransforms);
+    let by_xmp = || metadata.xmp.as_deref().and_then(facts::orientation_of_xmp);
+    let orientation = orientation.or_else(by_exif).or_else(by_xmp);
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let image = eight_bits(image);
     let image = match &metadata.icc {
         Some(profile) => colour::to_srgb(image, profile),

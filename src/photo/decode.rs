@@ -10,7 +10,9 @@ use super::format::Decoder;
 use super::guard::quietly;
 use super::read::PhotoBytes;
 use super::resize::Source;
-use super::{Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, tone};
+use super::{
+    Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, resize, tiff, tone,
+};
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
@@ -198,9 +200,11 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
             let raster = image_rs::decode(bytes, photo.format, kind, wanted)?;
             Ok(Raster { image: tone::map(raster.image), ..raster })
         }
+        Decoder::Ico => ico::decode(bytes, wanted),
         Decoder::Jxl => jxl::decode(bytes, wanted),
         Decoder::Libheif => heif::decode(bytes, photo.format, wanted),
         Decoder::Psd => psd::decode(bytes, wanted),
+        Decoder::Tiff => tiff::decode(bytes, wanted),
         Decoder::RawPreview => raw::decode(bytes, wanted),
     }
 }

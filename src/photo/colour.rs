@@ -66,6 +66,29 @@ pub(super) fn cmyk_to_rgb(cmyk: &[u8], profile: Option<&[u8]>) -> Vec<u8> {
     })
 }
 
+/// CIE Lab of 8 bits under D50, as pictures have it (L from 0 to 100 in 255 steps, a and b 128 more than
+/// they are) → sRGB, by CIE 15 and IEC 61966-2-1; the matrix turns D50 into sRGB's white by Bradford.
+pub(super) fn lab_to_rgb([l, a, b]: [u8; 3]) -> [u8; 3] {
+    let y = (f32::from(l) * 100.0 / 255.0 + 16.0) / 116.0;
+    let (x, z) = (y + (f32::from(a) - 128.0) / 500.0, y - (f32::from(b) - 128.0) / 200.0);
+    let light = |t: f32| if t > 6.0 / 29.0 { t.powi(3) } else { (t - 4.0 / 29.0) * 108.0 / 841.0 };
+    let (x, y, z) = (0.96422 * light(x), light(y), 0.82521 * light(z));
+    [
+        3.133_856 * x - 1.616_867 * y - 0.490_615 * z,
+        -0.978_768 * x + 1.916_142 * y + 0.033_454 * z,
+        0.071_945 * x - 0.228_991 * y + 1.405_243 * z,
+    ]
+    .map(|linear| {
+        let curved = if linear <= 0.003_130_8 {
+            linear * 12.92
+        } else {
+            1.055 * linear.powf(1.0 / 2.4) - 0.055
+        };
+        // Casting clamps.
+        (curved * 255.0).round() as u8
+    })
+}
+
 /// Most profiles in photos only say what is meant anyway; their text is cheaper to read than a
 /// transform to make.
 fn is_srgb(profile: &ColorProfile) -> bool {
@@ -112,6 +135,22 @@ mod tests {
         let linear = DynamicImage::ImageLuma8(ImageBuffer::from_pixel(1, 1, image::Luma([55])));
         let rgb = to_srgb(linear, &grey).into_bytes();
         assert!(rgb[0] > 100, "linear grey is brighter than its number: {rgb:?}");
+    }
+
+    #[test]
+    fn lab_reaches_the_corners_of_srgb() {
+        // By CIE 15 under D50, rounded to 8 bits: white, black, red, blue.
+        let known = [
+            ([255, 128, 128], [255, 255, 255]),
+            ([0, 128, 128], [0, 0, 0]),
+            ([138, 209, 198], [255, 0, 0]),
+            ([75, 196, 16], [0, 0, 255]),
+        ];
+        for (lab, srgb) in known {
+            let rgb = lab_to_rgb(lab);
+            let apart = rgb.iter().zip(srgb).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+            assert!(apart <= 6, "{lab:?} became {rgb:?}, expected {srgb:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use super::read::PhotoBytes;
 use super::region::{self, Region};
 use super::resize::Source;
 use super::{
-    Unreadable, colour, facts, heif, image_rs, jpeg, jxl, psd, raw, resize, scratch, tone,
+    Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, resize, scratch, tiff,
+    tone,
 };
 use crate::network::{Pixels, Preprocessing};
 use crate::record::PhotoFacts;
@@ -178,7 +179,9 @@ fn decode_or_panic(
     let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
     let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
-    let orientation = orientation.or_else(by_exif).unwrap_or(Orientation::NoTransforms);
+    let by_xmp = || metadata.xmp.as_deref().and_then(facts::orientation_of_xmp);
+    let orientation = orientation.or_else(by_exif).or_else(by_xmp);
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let image = eight_bits(image);
     let image = match &metadata.icc {
         Some(profile) => colour::to_srgb(image, profile),
@@ -215,9 +218,11 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
             let raster = image_rs::decode(bytes, photo.format, kind, wanted)?;
             Ok(Raster { image: tone::map(raster.image), ..raster })
         }
+        Decoder::Ico => ico::decode(bytes, wanted),
         Decoder::Jxl => jxl::decode(bytes, wanted),
         Decoder::Libheif => heif::decode(bytes, photo.format, wanted),
         Decoder::Psd => psd::decode(bytes, wanted),
+        Decoder::Tiff => tiff::decode(bytes, wanted),
         Decoder::RawPreview => raw::decode(bytes, wanted),
     }
 }

@@ -1,6 +1,9 @@
 //! What cameras and people wrote beside the pixels: EXIF and XMP.
 
+use std::str::FromStr;
+
 use exif::{Exif, In, Tag, Value};
+use image::metadata::Orientation;
 
 use super::decode::Metadata;
 use crate::record::PhotoDetails;
@@ -19,7 +22,7 @@ pub(super) fn details(metadata: &Metadata) -> PhotoDetails {
             (details.latitude, details.longitude) = (Some(latitude), Some(longitude));
         }
     }
-    if let Some(xmp) = metadata.xmp.as_deref().filter(|xmp| xmp.len() <= MAX_XMP) {
+    if let Some(xmp) = metadata.xmp.as_deref() {
         from_xmp(xmp, &mut details);
     }
     details
@@ -108,12 +111,9 @@ fn text(exif: &Exif, tag: Tag) -> Option<String> {
 fn from_xmp(xmp: &[u8], details: &mut PhotoDetails) {
     const XMP: &str = "http://ns.adobe.com/xap/1.0/";
     const DC: &str = "http://purl.org/dc/elements/1.1/";
-    let Ok(text) = std::str::from_utf8(xmp) else { return };
-    let Ok(document) = roxmltree::Document::parse(text.trim_end_matches('\0')) else { return };
+    let Some(document) = xml(xmp) else { return };
     for node in document.descendants().filter(roxmltree::Node::is_element) {
-        let rating = node.attribute((XMP, "Rating"));
-        let rating = rating.or_else(|| node.has_tag_name((XMP, "Rating")).then(|| node.text())?);
-        if let Some(rating) = rating.and_then(|text| text.trim().parse().ok()) {
+        if let Some(rating) = number_of(&node, (XMP, "Rating")) {
             details.rating = Some(rating).filter(|rating| (-1..=5).contains(rating));
         }
         if node.has_tag_name((DC, "subject")) {
@@ -122,6 +122,27 @@ fn from_xmp(xmp: &[u8], details: &mut PhotoDetails) {
             details.keywords.extend(words.filter(|w| !w.is_empty()).map(str::to_owned));
         }
     }
+}
+
+/// How a picture is turned upright by its XMP, where some programs say it and EXIF does not.
+pub(super) fn orientation_of_xmp(xmp: &[u8]) -> Option<Orientation> {
+    const ORIENTATION: (&str, &str) = ("http://ns.adobe.com/tiff/1.0/", "Orientation");
+    let document = xml(xmp)?;
+    document
+        .descendants()
+        .find_map(|node| number_of(&node, ORIENTATION))
+        .and_then(Orientation::from_exif)
+}
+
+fn xml(xmp: &[u8]) -> Option<roxmltree::Document<'_>> {
+    let text = std::str::from_utf8(xmp).ok().filter(|text| text.len() <= MAX_XMP)?;
+    roxmltree::Document::parse(text.trim_end_matches('\0')).ok()
+}
+
+/// A property, which may be an attribute or an element.
+fn number_of<T: FromStr>(node: &roxmltree::Node<'_, '_>, name: (&str, &str)) -> Option<T> {
+    let text = node.attribute(name).or_else(|| node.has_tag_name(name).then(|| node.text())?)?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -199,5 +220,17 @@ mod tests {
         assert_eq!(found.keywords, ["sea", "summer"]);
         let metadata = Metadata { xmp: Some(b"<x".to_vec()), ..Metadata::default() };
         assert_eq!(details(&metadata), PhotoDetails::default());
+    }
+    #[test]
+    fn orientation_is_found_in_xmp_as_attribute_and_as_element() {
+        let packet = |property: &str| {
+            format!(r#"<r xmlns:tiff="http://ns.adobe.com/tiff/1.0/"><d {property}</r>"#)
+        };
+        let found = |property: &str| orientation_of_xmp(packet(property).as_bytes());
+        assert_eq!(found(r#"tiff:Orientation="6"/>"#), Some(Orientation::Rotate90));
+        let element = "><tiff:Orientation>3</tiff:Orientation></d>";
+        assert_eq!(found(element), Some(Orientation::Rotate180));
+        assert_eq!(found(r#"tiff:Orientation="9"/>"#), None);
+        assert_eq!(found("/>"), None);
     }
 }

@@ -74,12 +74,16 @@ pub(super) enum Decoder {
     ImageCrate(ImageFormat),
     /// The `image` crate, and linear light that must be tone-mapped.
     LinearLight(ImageFormat),
+    /// [`super::ico`].
+    Ico,
     /// [`super::jxl`].
     Jxl,
     /// [`super::heif`], when the system has libheif.
     Libheif,
     /// [`super::psd`].
     Psd,
+    /// [`super::tiff`].
+    Tiff,
     /// The largest JPEG that [`super::raw`] finds.
     RawPreview,
 }
@@ -122,7 +126,7 @@ impl Format {
             Format::Png => about("png", "PNG", &["png", "apng"], ImageCrate(ImageFormat::Png)),
             Format::WebP => about("webp", "WebP", &["webp"], ImageCrate(ImageFormat::WebP)),
             Format::Gif => about("gif", "GIF", &["gif"], ImageCrate(ImageFormat::Gif)),
-            Format::Tiff => about("tiff", "TIFF", &["tif", "tiff"], ImageCrate(ImageFormat::Tiff)),
+            Format::Tiff => about("tiff", "TIFF", &["tif", "tiff"], Decoder::Tiff),
             Format::Bmp => about("bmp", "BMP", &["bmp", "dib"], ImageCrate(ImageFormat::Bmp)),
             Format::Heic => about("heic", "HEIC", &["heic", "heif", "hif"], Decoder::Libheif),
             Format::Avif => about("avif", "AVIF", &["avif"], Decoder::Libheif),
@@ -139,7 +143,7 @@ impl Format {
                 ImageCrate(ImageFormat::Pnm),
             ),
             Format::Tga => about("tga", "TGA", &["tga"], ImageCrate(ImageFormat::Tga)),
-            Format::Ico => about("ico", "ICO", &["ico"], ImageCrate(ImageFormat::Ico)),
+            Format::Ico => about("ico", "ICO", &["ico"], Decoder::Ico),
         }
     }
 }

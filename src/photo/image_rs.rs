@@ -11,18 +11,15 @@ use super::format::Format;
 use super::{Unreadable, stream};
 
 /// The most a decoder may allocate for one picture, in bytes.
-const MAX_ALLOCATION: u64 = 2 << 30;
+pub(super) const MAX_ALLOCATION: u64 = 2 << 30;
 
 /// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21
 /// megapixels of PNG.
-const WHOLE: u64 = 64_000_000;
+pub(super) const WHOLE: u64 = 64_000_000;
 
 /// The most that a PNG's compressed texts and profiles may grow to, in bytes: an 815 KB file was seen
 /// to take 404 MB.
 const MAX_PNG_METADATA: u64 = 64 << 20;
-
-/// The largest TIFF file whose facts are read, in bytes: that takes a copy of it.
-const MAX_TIFF_FACTS: usize = 64 << 20;
 
 /// Decodes every pixel, or of what is very large every few pixels' average.
 ///
@@ -38,26 +35,17 @@ pub(super) fn decode(
     let size = decoder.dimensions();
     wanted.check_size(size)?;
     let metadata = Metadata {
-        exif: match format {
-            // A TIFF file is such a structure itself.
-            Format::Tiff if bytes.len() > MAX_TIFF_FACTS => None,
-            Format::Tiff => Some(bytes.to_vec()),
-            _ => decoder.exif_metadata().unwrap_or(None).map(without_jpeg_prefix),
-        },
+        exif: decoder.exif_metadata().unwrap_or(None).map(without_jpeg_prefix),
         xmp: decoder.xmp_metadata().unwrap_or(None),
         icc: decoder.icc_profile().unwrap_or(None),
     };
-    // The others have theirs in EXIF only, where the prefix above kept `image` from seeing it.
-    let orientation = (format == Format::Tiff).then(|| decoder.orientation().ok()).flatten();
-    if decoder.total_bytes() > WHOLE {
-        let small = match format {
-            Format::Png => stream::png(bytes, wanted),
-            Format::Tiff => stream::tiff(bytes, wanted),
-            _ => None,
-        };
-        if let Some((scale, image)) = small {
-            return Ok(Raster { image, size, scale, metadata, orientation });
-        }
+    // Of EXIF, as the prefix above kept `image` from seeing it.
+    let orientation = None;
+    if decoder.total_bytes() > WHOLE
+        && format == Format::Png
+        && let Some((scale, image)) = stream::png(bytes, wanted)
+    {
+        return Ok(Raster { image, size, scale, metadata, orientation });
     }
     if decoder.total_bytes() > MAX_ALLOCATION {
         let max_megapixels = wanted.max_megapixels;
@@ -66,8 +54,20 @@ pub(super) fn decode(
     // What comes out, and the 8-bit RGB that is made of it.
     let rgb = u64::from(size.0) * u64::from(size.1) * 3;
     let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
+    if matches!(format, Format::Bmp | Format::Tga) {
+        unless_invisible(&mut image);
+    }
     Ok(Raster { image, size, scale: 1.0, metadata, orientation })
+}
+
+/// Programs that know no alpha leave its bits 0 in BMP and TGA: such a picture is meant to be seen.
+fn unless_invisible(image: &mut DynamicImage) {
+    if let DynamicImage::ImageRgba8(image) = image
+        && image.pixels().all(|pixel| pixel.0[3] == 0)
+    {
+        image.pixels_mut().for_each(|pixel| pixel.0[3] = 255);
+    }
 }
 
 /// Some programs write the prefix that EXIF has in JPEG into WebP and PNG, too.
@@ -103,7 +103,7 @@ fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '
 }
 
 /// Decoders that wrap the end of the file in an error of their own.
-const END_TEXTS: [&str; 2] = ["unexpected end of file", "failed to fill whole buffer"];
+pub(super) const END_TEXTS: [&str; 2] = ["unexpected end of file", "failed to fill whole buffer"];
 
 fn reason(format: Format, error: &ImageError) -> Unreadable {
     let format = format.usual_name();
@@ -114,10 +114,6 @@ fn reason(format: Format, error: &ImageError) -> Unreadable {
             Unreadable::Truncated { format }
         }
         _ if END_TEXTS.iter().any(|end| text.contains(end)) => Unreadable::Truncated { format },
-        // Grey, or without alpha.
-        _ if text.contains("PNG is not in RGBA") => {
-            Unreadable::Variant { format, reason: reason() }
-        }
         ImageError::Unsupported(_) => Unreadable::Variant { format, reason: reason() },
         _ => Unreadable::Damaged { reason: reason() },
     }
@@ -174,6 +170,23 @@ mod tests {
         let photo = decoded(&encoded(&with_alpha, ImageFormat::Ico), "ico").unwrap();
         assert_eq!(photo.pixels.as_rgb(), picture().as_raw().as_slice());
         assert_eq!(photo.facts.format, "ico");
+    }
+
+    #[test]
+    fn alpha_that_is_zero_everywhere_is_none() {
+        let clear = |alpha| {
+            image::RgbaImage::from_fn(16, 16, |x, _| {
+                image::Rgba([10, 20, 30, if x == 0 { alpha } else { 0 }])
+            })
+        };
+        for (format, extension) in [(ImageFormat::Bmp, "bmp"), (ImageFormat::Tga, "tga")] {
+            let last = |alpha| {
+                let bytes = encoded(&DynamicImage::ImageRgba8(clear(alpha)), format);
+                decoded(&bytes, extension).unwrap().pixels.as_rgb().last_chunk::<3>().copied()
+            };
+            assert_eq!(last(0), Some([10, 20, 30]), "{format:?}");
+            assert_eq!(last(255), Some([255; 3]), "{format:?}");
+        }
     }
 
     #[test]

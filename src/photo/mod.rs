@@ -11,6 +11,7 @@ mod facts;
 mod format;
 mod guard;
 mod heif;
+mod ico;
 mod image_rs;
 mod jpeg;
 mod jxl;
@@ -25,6 +26,7 @@ mod stream;
 mod support;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod tone;
 
 pub use budget::Budget;
@@ -35,7 +37,7 @@ pub use region::{Length, Region};
 pub use support::{FormatSupport, formats};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
-pub const DECODER_VERSION: u32 = 3;
+pub const DECODER_VERSION: u32 = 4;
 
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]

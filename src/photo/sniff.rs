@@ -48,7 +48,8 @@ fn by_content(head: &[u8]) -> Option<Format> {
         _ if starts(b"\x89PNG\r\n\x1a\n") => Some(Format::Png),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
         _ if starts(b"GIF87a") || starts(b"GIF89a") => Some(Format::Gif),
-        _ if starts(b"II*\0") || starts(b"MM\0*") => Some(Format::Tiff),
+        // The latter two are BigTIFF.
+        [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => Some(Format::Tiff),
         _ if starts(b"BM") => Some(Format::Bmp),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => by_brands(head),
         _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") => Some(Format::Jxl),
@@ -129,13 +130,7 @@ fn is_plausible_ico(head: &[u8]) -> bool {
 /// Picture formats that are recognised so that the reason can name them.
 fn foreign(head: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| head.starts_with(magic);
-    if starts(b"II+\0") || starts(b"MM\0+") {
-        Some("BigTIFF")
-    } else if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") {
-        Some("JPEG 2000")
-    } else {
-        None
-    }
+    if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") { Some("JPEG 2000") } else { None }
 }
 
 #[cfg(test)]
@@ -179,6 +174,9 @@ mod tests {
         let kind = |name: &str| sniff(tiff, Some(Path::new(name))).unwrap();
         assert_eq!(kind("a.NEF"), Format::Raw);
         assert_eq!(kind("a.tif"), Format::Tiff);
+        for big in [b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"] {
+            assert_eq!(sniff(big, Some(Path::new("a"))).unwrap(), Format::Tiff, "BigTIFF");
+        }
     }
 
     #[test]

@@ -33,10 +33,11 @@ fn support(format: Format) -> FormatSupport {
     };
     match format.decoder() {
         Decoder::Jpeg => built_in("zune-jpeg, libjpeg-turbo"),
-        Decoder::ImageCrate(_) => built_in("image"),
+        Decoder::ImageCrate(_) | Decoder::Ico => built_in("image"),
         Decoder::LinearLight(_) => built_in("image, tone-mapped"),
         Decoder::Jxl => built_in("jxl"),
         Decoder::Psd => built_in("likeness"),
+        Decoder::Tiff => built_in("tiff"),
         Decoder::RawPreview => built_in("the JPEG preview in it"),
         Decoder::Libheif => match heif::status(format) {
             Ok((decoder, library)) => FormatSupport { library, ..built_in(&decoder) },

@@ -71,8 +71,10 @@ fn plain(
     let rows = wanted.rows((header.width, header.height));
     let turbo =
         || turbo(bytes, eighths, rows, space).and_then(|(size, pixels)| picture(size, pixels));
-    let by_zune =
-        eighths == 8 && header.coding != Coding::Arithmetic && wanted.mode == DecodeMode::Fast;
+    let by_zune = eighths == 8
+        && header.coding != Coding::Arithmetic
+        && wanted.mode == DecodeMode::Fast
+        && !is_beyond_zune(header);
     if by_zune {
         match zune(bytes, header) {
             Ok(image) => return Ok(image),
@@ -80,6 +82,14 @@ fn plain(
         }
     }
     turbo()
+}
+
+/// What zune-jpeg 0.5 decodes to other colours than libjpeg: pictures that are not progressive and yet
+/// have components in scans of their own, and those of few pixels (of 3 x 3 up to 81 of 255 apart).
+fn is_beyond_zune(header: &Header) -> bool {
+    const SMALL: u32 = 64;
+    let in_scans_apart = header.coding == Coding::Sequential && !header.interleaved;
+    in_scans_apart || header.width.min(header.height) < SMALL
 }
 
 /// Decodes to `eighths` / 8 of the size, no further down than the first `rows` of the whole picture.
@@ -145,7 +155,7 @@ fn memory(header: &Header, eighths: u8) -> u64 {
     let components = u64::from(header.components);
     let out = pixels * components * u64::from(eighths).pow(2) / 64;
     match header.coding {
-        Coding::Sequential => out,
+        Coding::Sequential if header.interleaved => out,
         _ if components == 3 => out + pixels * 3,
         _ => out + pixels * components * 2,
     }
@@ -159,4 +169,60 @@ fn damaged(reason: impl Into<String>) -> Unreadable {
 
 fn rare(reason: String) -> Unreadable {
     Unreadable::Variant { format: "JPEG", reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::photo::decode::tests::wanted;
+
+    fn segment(kind: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len() + 2).unwrap().to_be_bytes();
+        [&[0xff, kind], &length[..], content].concat()
+    }
+
+    /// A picture of 64 x 64 pixels of one colour, with each component in a scan of its own, and half the
+    /// chroma across.
+    fn in_scans_apart() -> Vec<u8> {
+        // What 8 x 8 pixels of a value add up to, by 8, is its distance from 128.
+        let quantisers = [&[0][..], &[8; 64]].concat();
+        let frame = [8, 0, 64, 0, 64, 3, 1, 0x21, 0, 2, 0x11, 0, 3, 0x11, 0];
+        let table = |class: u8, symbols: &[u8]| {
+            let mut lengths = [0; 16];
+            // Codes 0, then 10.
+            lengths[..symbols.len()].fill(1);
+            [&[class << 4][..], &lengths, symbols].concat()
+        };
+        let mut bytes = vec![0xff, 0xd8];
+        bytes.extend(segment(0xdb, &quantisers));
+        bytes.extend(segment(0xc0, &frame));
+        bytes.extend(segment(0xc4, &table(0, &[0, 6])));
+        bytes.extend(segment(0xc4, &table(1, &[0])));
+        // 6 bits: 40 is itself, -40 is 63 less.
+        for (component, blocks, first) in [(1, 64, 40), (2, 32, 63 - 40), (3, 32, 50)] {
+            bytes.extend(segment(0xda, &[1, component, 0, 0, 63, 0]));
+            let mut bits = format!("10{first:06b}0");
+            bits.push_str(&"00".repeat(blocks - 1));
+            while bits.len() % 8 != 0 {
+                bits.push('1');
+            }
+            let coded = bits.as_bytes().chunks(8).map(|byte| std::str::from_utf8(byte).unwrap());
+            bytes.extend(coded.map(|byte| u8::from_str_radix(byte, 2).unwrap()));
+        }
+        bytes.extend([0xff, 0xd9]);
+        bytes
+    }
+
+    #[test]
+    fn components_in_scans_of_their_own_keep_their_colours() {
+        let bytes = in_scans_apart();
+        let raster = decode(&bytes, &wanted(64)).unwrap();
+        let rgb = raster.image.into_rgb8();
+        assert_eq!(rgb.dimensions(), (64, 64));
+        // By JFIF, of Y 168, Cb 88 and Cr 178.
+        let apart = |pixel: &image::Rgb<u8>| {
+            pixel.0.iter().zip([238, 146, 97]).map(|(a, b): (&u8, u8)| a.abs_diff(b)).max()
+        };
+        assert_eq!(rgb.pixels().filter(|pixel| apart(pixel) > Some(1)).count(), 0);
+    }
 }

@@ -68,6 +68,8 @@ pub(super) struct Header {
     /// Bits a sample.
     pub(super) precision: u8,
     pub(super) coding: Coding,
+    /// The first scan holds all components, side by side.
+    pub(super) interleaved: bool,
     /// The TIFF structure, without `Exif\0\0`.
     pub(super) exif: Option<Vec<u8>>,
     /// The XML packet.
@@ -80,11 +82,15 @@ impl Header {
     /// Reads up to the first scan; `None` when no frame is described before it.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut frame = None;
-        let (mut exif, mut xmp) = (None, None);
+        let (mut exif, mut xmp, mut in_first_scan) = (None, None, None);
         let mut icc: Vec<(u8, &[u8])> = Vec::new();
         for Segment { kind, content } in segments(bytes) {
             match kind {
-                START_OF_SCAN | END => break,
+                START_OF_SCAN => {
+                    in_first_scan = content.first().copied();
+                    break;
+                }
+                END => break,
                 0xc0..=0xcf if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
                     frame = frame.or(Some((kind, content)));
                 }
@@ -110,6 +116,7 @@ impl Header {
             height: u16::from_be_bytes([h1, h0]).into(),
             components,
             precision,
+            interleaved: in_first_scan == Some(components),
             coding: match kind {
                 0xc0 | 0xc1 => Coding::Sequential,
                 0xc2 => Coding::Progressive,

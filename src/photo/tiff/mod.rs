@@ -1,0 +1,369 @@
+//! TIFF, by the `tiff` crate asked directly: `image` decodes fewer kinds, and passes over bits that are
+//! stored in reverse and colours that were multiplied by alpha.
+//!
+//! The crate knows no palettes and no CIE Lab. Their samples are numbers like grey ones, so the page is
+//! called grey in a copy, and what the numbers mean is seen to here.
+
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::io::{Cursor, ErrorKind};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageBuffer};
+use tiff::TiffError;
+use tiff::decoder::{ChunkType, DecodingResult, Limits};
+use tiff::tags::Tag;
+
+use super::decode::{Metadata, Raster, Wanted};
+use super::image_rs::{END_TEXTS, MAX_ALLOCATION, WHOLE};
+use super::{Unreadable, colour, stream};
+
+/// The largest file whose facts are read, in bytes: that takes a copy of it.
+const MAX_FACTS: usize = 64 << 20;
+
+const FORMAT: &str = "TIFF";
+
+const XMP: Tag = Tag::Unknown(700);
+
+/// `Compression` of JPEG in TIFF.
+const JPEG: u16 = 7;
+
+/// CMYK and alpha; of more, a satellite knows the meaning.
+const MAX_CHANNELS: usize = 5;
+
+type Decoder<'a> = tiff::decoder::Decoder<Cursor<&'a [u8]>>;
+
+/// What the first samples of a pixel mean (TIFF 6.0, `PhotometricInterpretation`).
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    Grey,
+    Rgb,
+    Cmyk,
+    YCbCr,
+    /// L, then a and b: signed, or, in ICC's way, 128 more.
+    Lab {
+        is_icc: bool,
+    },
+    /// As many reds, then greens, then blues, of 16 bits each.
+    Palette(Vec<u16>),
+}
+
+/// What the first of `ExtraSamples` is, where it is alpha.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alpha {
+    /// Colours were multiplied by it.
+    Associated,
+    Straight,
+}
+
+struct Page {
+    size: (u32, u32),
+    /// Bits a sample.
+    bits: u8,
+    planes_apart: bool,
+    bits_reversed: bool,
+    meaning: Meaning,
+    alpha: Option<Alpha>,
+}
+
+/// Decodes the first page, or of what is very large every few pixels' average.
+///
+/// # Errors
+/// [`Unreadable`] when it is truncated, damaged, too large, or of a rare kind.
+pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unreadable> {
+    let mut decoder = open(bytes)?;
+    let size = decoder.dimensions().map_err(reason)?;
+    wanted.check_size(size)?;
+    let page = Page::read(&mut decoder, size)?;
+    let mut block = |tag| decoder.get_tag_u8_vec(tag).ok();
+    let mut metadata = Metadata {
+        // The file is such a structure itself.
+        exif: (bytes.len() <= MAX_FACTS).then(|| bytes.to_vec()),
+        xmp: block(XMP),
+        icc: block(Tag::IccProfile),
+    };
+    let orientation = decoder.find_tag_unsigned(Tag::Orientation).ok().flatten();
+    let orientation = orientation.and_then(Orientation::from_exif);
+    let known = page.as_known(bytes, &mut decoder)?;
+    let mut decoder = open(&known)?;
+    let channels = usize::from(decoder.colortype().map_err(reason)?.num_samples());
+    if channels < page.meaning.samples() {
+        return Err(damaged("it has too few samples a pixel"));
+    }
+    if channels > MAX_CHANNELS {
+        return Err(rare(format!("{channels} samples a pixel")));
+    }
+    let pixels = u64::from(size.0) * u64::from(size.1);
+    let total = pixels * channels as u64 * u64::from(page.bits).div_ceil(8);
+    let is_plain = matches!(known, Cow::Borrowed(_)) && page.alpha != Some(Alpha::Associated);
+    if total > WHOLE
+        && is_plain
+        && let Some((scale, image)) = stream::tiff(bytes, wanted)
+    {
+        return Ok(Raster { image, size, scale, metadata, orientation });
+    }
+    if total > MAX_ALLOCATION {
+        let max_megapixels = wanted.max_megapixels;
+        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
+    }
+    // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
+    let _permit = wanted.budget.take(total + pixels * (channels as u64 + 3));
+    let samples = samples(&mut decoder, &page, channels)?;
+    // What was stored as inks or Lab is sRGB by then.
+    let is_done = matches!(page.meaning, Meaning::Cmyk | Meaning::Lab { .. });
+    let icc = metadata.icc.take_if(|_| is_done);
+    let image = page.picture(&samples, channels, icc.as_deref());
+    Ok(Raster { image, size, scale: 1.0, metadata, orientation })
+}
+
+fn open(bytes: &[u8]) -> Result<Decoder<'_>, Unreadable> {
+    let most = usize::try_from(MAX_ALLOCATION).unwrap_or(usize::MAX);
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = most;
+    limits.intermediate_buffer_size = most;
+    limits.ifd_value_size = most;
+    let decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).map_err(reason)?;
+    Ok(decoder.with_limits(limits))
+}
+
+impl Page {
+    fn read(decoder: &mut Decoder<'_>, size: (u32, u32)) -> Result<Self, Unreadable> {
+        const ASSOCIATED: u16 = 1;
+        const STRAIGHT: u16 = 2;
+        const UNSIGNED: u16 = 1;
+        const FLOAT: u16 = 3;
+        let mut numbers = |tag, default| -> Result<Vec<u16>, Unreadable> {
+            let found = decoder.find_tag_unsigned_vec(tag).map_err(reason)?;
+            Ok(found.filter(|found| !found.is_empty()).unwrap_or_else(|| vec![default]))
+        };
+        let mut number = |tag, default| numbers(tag, default).map(|found| found[0]);
+        let bits = number(Tag::BitsPerSample, 1)?;
+        let meaning = match number(Tag::PhotometricInterpretation, u16::MAX)? {
+            0 | 1 => Meaning::Grey,
+            2 => Meaning::Rgb,
+            3 => Meaning::Palette(Vec::new()),
+            5 => Meaning::Cmyk,
+            6 => Meaning::YCbCr,
+            8 => Meaning::Lab { is_icc: false },
+            9 => Meaning::Lab { is_icc: true },
+            other => return Err(rare(format!("photometric interpretation {other}"))),
+        };
+        let format = number(Tag::SampleFormat, UNSIGNED)?;
+        let compression = number(Tag::Compression, 1)?;
+        match (&meaning, bits, format) {
+            (Meaning::Palette(_), 1..=8, UNSIGNED) | (Meaning::Lab { .. }, 8, UNSIGNED) => {}
+            (Meaning::YCbCr, 8, UNSIGNED) if compression == JPEG => {}
+            (Meaning::Grey, 1 | 2 | 4 | 8 | 16, UNSIGNED) => {}
+            (Meaning::Rgb | Meaning::Cmyk, 8 | 16, UNSIGNED) | (Meaning::Rgb, 32, FLOAT) => {}
+            (meaning, bits, format) => {
+                let format = match format {
+                    UNSIGNED => "unsigned",
+                    2 => "signed",
+                    FLOAT => "floating",
+                    _ => "unknown",
+                };
+                let name = meaning.name();
+                let text = format!("{name} of {bits} {format} bits, compression {compression}");
+                return Err(rare(text));
+            }
+        }
+        let alpha = match number(Tag::ExtraSamples, 0)? {
+            ASSOCIATED => Some(Alpha::Associated),
+            STRAIGHT => Some(Alpha::Straight),
+            // Some say nothing of a fourth sample beside RGB, and mean alpha.
+            _ if meaning == Meaning::Rgb && number(Tag::SamplesPerPixel, 1)? == 4 => {
+                Some(Alpha::Straight)
+            }
+            _ => None,
+        };
+        let (planes, order) = (number(Tag::PlanarConfiguration, 1)?, number(Tag::FillOrder, 1)?);
+        let meaning = match meaning {
+            Meaning::Palette(_) => Meaning::Palette(numbers(Tag::ColorMap, 0)?),
+            other => other,
+        };
+        Ok(Self {
+            size,
+            bits: bits as u8,
+            planes_apart: planes == 2,
+            bits_reversed: order == 2 && compression != JPEG,
+            meaning,
+            alpha,
+        })
+    }
+
+    /// The picture that interleaved samples of 8 bits make.
+    fn picture(&self, samples: &[u8], channels: usize, icc: Option<&[u8]>) -> DynamicImage {
+        let pixels = || samples.chunks_exact(channels);
+        let colours: Vec<u8> = match &self.meaning {
+            Meaning::Grey => pixels().map(|pixel| pixel[0]).collect(),
+            Meaning::Rgb => pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+            Meaning::Cmyk => {
+                let inks: Vec<u8> = pixels().flat_map(|pixel| &pixel[..4]).copied().collect();
+                colour::cmyk_to_rgb(&inks, icc)
+            }
+            Meaning::YCbCr => {
+                pixels().flat_map(|pixel| ycbcr_to_rgb([pixel[0], pixel[1], pixel[2]])).collect()
+            }
+            Meaning::Lab { is_icc } => {
+                let middle = |value: u8| if *is_icc { value } else { value ^ 0x80 };
+                let rgb = |p: &[u8]| colour::lab_to_rgb([p[0], middle(p[1]), middle(p[2])]);
+                pixels().flat_map(rgb).collect()
+            }
+            Meaning::Palette(map) => {
+                let (count, narrow) = (map.len() / 3, map.iter().any(|value| *value > 255));
+                let part =
+                    |n: usize| map.get(n).map_or(0, |v| if narrow { v >> 8 } else { *v } as u8);
+                let rgb = |n: usize| [part(n), part(count + n), part(2 * count + n)];
+                // An index beyond the palette is black, and no colour of the next third.
+                let rgb = |n: usize| if n < count { rgb(n) } else { [0; 3] };
+                pixels().flat_map(|pixel| rgb(pixel[0].into())).collect()
+            }
+        };
+        let count = if self.meaning == Meaning::Grey { 1 } else { 3 };
+        let before = self.meaning.samples();
+        let Some(alpha) = self.alpha.filter(|_| channels > before) else {
+            return picture(self.size, colours, count);
+        };
+        let mut with_alpha = Vec::with_capacity(samples.len() / channels * (count + 1));
+        for (colour, pixel) in colours.chunks_exact(count).zip(pixels()) {
+            let opacity = pixel[before];
+            let straight = |value: u8| match (alpha, opacity) {
+                (Alpha::Straight, _) | (Alpha::Associated, 0) => value,
+                _ => ((u32::from(value) * 255 + u32::from(opacity) / 2) / u32::from(opacity))
+                    .min(255) as u8,
+            };
+            with_alpha.extend(colour.iter().map(|value| straight(*value)));
+            with_alpha.push(opacity);
+        }
+        picture(self.size, with_alpha, count + 1)
+    }
+}
+
+impl Meaning {
+    fn samples(&self) -> usize {
+        match self {
+            Meaning::Grey | Meaning::Palette(_) => 1,
+            Meaning::Rgb | Meaning::YCbCr | Meaning::Lab { .. } => 3,
+            Meaning::Cmyk => 4,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Meaning::Grey => "grey",
+            Meaning::Rgb => "RGB",
+            Meaning::Cmyk => "CMYK",
+            Meaning::YCbCr => "YCbCr",
+            Meaning::Lab { .. } => "Lab",
+            Meaning::Palette(_) => "palette",
+        }
+    }
+}
+
+fn picture((width, height): (u32, u32), samples: Vec<u8>, channels: usize) -> DynamicImage {
+    let picture = match channels {
+        1 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
+        2 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLumaA8),
+        3 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
+        _ => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgba8),
+    };
+    picture.expect("as many samples as pixels need")
+}
+
+/// All samples in 8 bits, those of a pixel side by side. Chunks are put together here: the crate's own
+/// way panics on planes of tiles that reach beyond the picture.
+fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Vec<u8>, Unreadable> {
+    let (width, height) = (page.size.0 as usize, page.size.1 as usize);
+    let (chunk_width, chunk_height) = decoder.chunk_dimensions();
+    let across = match decoder.get_chunk_type() {
+        ChunkType::Strip => 1,
+        ChunkType::Tile => page.size.0.div_ceil(chunk_width),
+    };
+    let (planes, together) = if page.planes_apart { (channels, 1) } else { (1, channels) };
+    let down = page.size.1.div_ceil(chunk_height);
+    let mut samples = vec![0; width * height * channels];
+    for plane in 0..planes {
+        for (row, column) in (0..down).flat_map(|row| (0..across).map(move |column| (row, column)))
+        {
+            let chunk = (plane as u32 * down + row) * across + column;
+            let read = decoder.read_chunk(chunk).map_err(reason)?;
+            let columns = decoder.chunk_data_dimensions(chunk).0 as usize;
+            let eight_bits = page.eight_bits(read, columns * together)?;
+            let left = column as usize * chunk_width as usize;
+            let rows = eight_bits.chunks_exact((columns * together).max(1));
+            for (line, y) in rows.zip(row as usize * chunk_height as usize..height) {
+                for (x, pixel) in (left..width).zip(line.chunks_exact(together)) {
+                    let at = (y * width + x) * channels + plane;
+                    samples[at..at + together].copy_from_slice(pixel);
+                }
+            }
+        }
+    }
+    Ok(samples)
+}
+
+impl Page {
+    /// A chunk's samples, `row` of them in each row, in 8 bits; a palette's as they are.
+    fn eight_bits(&self, read: DecodingResult, row: usize) -> Result<Vec<u8>, Unreadable> {
+        Ok(match read {
+            DecodingResult::U8(samples) if self.bits == 8 => samples,
+            DecodingResult::U8(packed) => {
+                let bits = usize::from(self.bits);
+                let most = (1u16 << bits) - 1;
+                let scale =
+                    if matches!(self.meaning, Meaning::Palette(_)) { 1 } else { 255 / most };
+                // Rows begin with a byte; a sample may lie across two of them.
+                let sample = |line: &[u8], x: usize| {
+                    let two = [line[x * bits / 8], *line.get(x * bits / 8 + 1).unwrap_or(&0)];
+                    let shift = 16 - bits - x * bits % 8;
+                    ((u16::from_be_bytes(two) >> shift & most) * scale) as u8
+                };
+                let lines = packed.chunks_exact((row * bits).div_ceil(8).max(1));
+                lines.flat_map(|line| (0..row).map(move |x| sample(line, x))).collect()
+            }
+            DecodingResult::U16(samples) => {
+                samples.into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect()
+            }
+            DecodingResult::F32(samples) => {
+                samples.into_iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
+            }
+            _ => return Err(rare(format!("{} of {} bits", self.meaning.name(), self.bits))),
+        })
+    }
+}
+
+/// As JFIF has it, all of 8 bits.
+fn ycbcr_to_rgb([y, blue, red]: [u8; 3]) -> [u8; 3] {
+    let [y, blue, red] = [f32::from(y), f32::from(blue) - 128.0, f32::from(red) - 128.0];
+    let rgb = [1.402 * red, -0.344_136 * blue - 0.714_136 * red, 1.772 * blue];
+    // Casting clamps.
+    rgb.map(|apart| (y + apart).round() as u8)
+}
+
+fn reason(error: TiffError) -> Unreadable {
+    let text = match &error {
+        TiffError::UnsupportedError(what) => return rare(what.to_string()),
+        TiffError::FormatError(what) => what.to_string(),
+        other => other.to_string(),
+    };
+    match error {
+        TiffError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
+            Unreadable::Truncated { format: FORMAT }
+        }
+        _ if END_TEXTS.iter().any(|end| text.contains(end)) => {
+            Unreadable::Truncated { format: FORMAT }
+        }
+        _ => damaged(&text),
+    }
+}
+
+fn damaged(reason: &str) -> Unreadable {
+    Unreadable::Damaged { reason: reason.trim_end_matches('.').replace('\n', " ") }
+}
+
+fn rare(reason: String) -> Unreadable {
+    Unreadable::Variant { format: FORMAT, reason }
+}

@@ -1,0 +1,221 @@
+//! Files made on the spot: their pages have four pixels, unless it is said.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, RgbImage};
+
+use crate::photo::decode::tests::square;
+use crate::photo::{DecodeOptions, Unreadable, from_bytes};
+
+const BITS: u16 = 258;
+const COMPRESSION: u16 = 259;
+const PHOTOMETRIC: u16 = 262;
+const FILL_ORDER: u16 = 266;
+const STRIP_OFFSETS: u16 = 273;
+const SAMPLES: u16 = 277;
+const STRIP_LENGTHS: u16 = 279;
+const PLANES: u16 = 284;
+const COLOUR_MAP: u16 = 320;
+const TILE_OFFSETS: u16 = 324;
+const TILE_LENGTHS: u16 = 325;
+const EXTRA: u16 = 338;
+
+/// A little-endian file of `side` x `side` pixels; its strips, or with a `TileWidth` its tiles, are `data`.
+fn file(side: u16, tags: &[(u16, &[u16])], data: &[&[u8]], is_big: bool) -> Vec<u8> {
+    let (offset_width, start) = if is_big { (8, 16) } else { (4, 8) };
+    let number = |value: usize| value.to_le_bytes()[..offset_width].to_vec();
+    let mut body: Vec<u8> = Vec::new();
+    let offsets: Vec<usize> = data
+        .iter()
+        .map(|chunk| {
+            body.extend(*chunk);
+            start + body.len() - chunk.len()
+        })
+        .collect();
+    let is_tiled = tags.iter().any(|(tag, _)| *tag == 322);
+    let (at, lengths) =
+        if is_tiled { (TILE_OFFSETS, TILE_LENGTHS) } else { (STRIP_OFFSETS, STRIP_LENGTHS) };
+    // SHORT is 3, LONG is 4.
+    let mut entries: Vec<(u16, u16, Vec<u8>)> = [(256, side), (257, side)]
+        .iter()
+        .map(|(tag, value)| (*tag, 3, value.to_le_bytes().to_vec()))
+        .collect();
+    for (tag, values) in tags {
+        entries.push((*tag, 3, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
+    }
+    let longs = |values: &mut dyn Iterator<Item = usize>| -> Vec<u8> {
+        values.flat_map(|value| (value as u32).to_le_bytes()).collect()
+    };
+    entries.push((at, 4, longs(&mut offsets.iter().copied())));
+    entries.push((lengths, 4, longs(&mut data.iter().map(|chunk| chunk.len()))));
+    entries.sort();
+    let mut directory = Vec::new();
+    for (tag, kind, value) in &entries {
+        directory.extend(tag.to_le_bytes());
+        directory.extend(kind.to_le_bytes());
+        directory.extend(number(value.len() / if *kind == 3 { 2 } else { 4 }));
+        if value.len() <= offset_width {
+            directory.extend(value);
+            directory.extend(vec![0; offset_width - value.len()]);
+        } else {
+            directory.extend(number(start + body.len()));
+            body.extend(value);
+        }
+    }
+    let head: &[u8] = if is_big { b"II+\0\x08\0\0\0" } else { b"II*\0" };
+    let count = number(entries.len());
+    let count = if is_big { &count[..] } else { &count[..2] };
+    [head, &number(start + body.len()), &body, count, &directory, &number(0)].concat()
+}
+
+/// The pixels, of 2 x 2 unless a `side` is given.
+fn decoded_of(side: u16, bytes: Vec<u8>) -> Result<Vec<u8>, Unreadable> {
+    let photo = from_bytes(bytes).unwrap();
+    assert_eq!(photo.format, crate::photo::Format::Tiff);
+    let photo = crate::photo::decode(&photo, &square(side.into()), &DecodeOptions::default())?;
+    Ok(photo.pixels.as_rgb().to_vec())
+}
+
+fn decoded(tags: &[(u16, &[u16])], data: &[&[u8]]) -> Result<Vec<u8>, Unreadable> {
+    decoded_of(2, file(2, tags, data, false))
+}
+
+/// Four pixels of grey.
+fn grey(values: [u8; 4]) -> Vec<u8> {
+    values.into_iter().flat_map(|value| [value; 3]).collect()
+}
+
+#[test]
+fn grey_of_few_bits_spans_all_of_eight() {
+    let of = |tags: &[(u16, &[u16])], rows: &[u8]| decoded(tags, &[rows]).unwrap();
+    let two = [0b0001_0000, 0b1011_0000];
+    assert_eq!(of(&[(BITS, &[2]), (PHOTOMETRIC, &[1])], &two), grey([0, 85, 170, 255]));
+    assert_eq!(of(&[(BITS, &[2]), (PHOTOMETRIC, &[0])], &two), grey([255, 170, 85, 0]));
+    assert_eq!(of(&[(BITS, &[4]), (PHOTOMETRIC, &[1])], &[0x0f, 0x36]), grey([0, 255, 51, 102]));
+}
+
+#[test]
+fn bits_in_reverse_are_turned() {
+    let tags: &[(u16, &[u16])] = &[(BITS, &[4]), (PHOTOMETRIC, &[1]), (FILL_ORDER, &[2])];
+    let rows = [0x0fu8.reverse_bits(), 0x36u8.reverse_bits()];
+    assert_eq!(decoded(tags, &[&rows]).unwrap(), grey([0, 255, 51, 102]));
+}
+
+#[test]
+fn palettes_are_looked_up() {
+    let map: Vec<u16> = [[0u16, 1, 2, 3], [10, 11, 12, 13], [20, 21, 22, 23]].concat();
+    let expected = [3, 13, 23, 0, 10, 20, 1, 11, 21, 2, 12, 22];
+    for scale in [1, 256, 257] {
+        let map: Vec<u16> = map.iter().map(|value| value * scale).collect();
+        let tags: &[(u16, &[u16])] = &[(BITS, &[2]), (PHOTOMETRIC, &[3]), (COLOUR_MAP, &map)];
+        assert_eq!(decoded(tags, &[&[0b1100_0000, 0b0110_0000]]).unwrap(), expected);
+        // An index that the palette does not have.
+        let tags: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[3]), (COLOUR_MAP, &map)];
+        assert_eq!(decoded(tags, &[&[9, 0, 1, 2]]).unwrap()[..6], [0, 0, 0, 0, 10, 20]);
+    }
+}
+
+#[test]
+fn alpha_is_divided_out_where_colours_were_multiplied_by_it() {
+    let pixels = [100, 50, 0, 128].repeat(4);
+    let of = |extra: u16| {
+        let tags: &[(u16, &[u16])] =
+            &[(BITS, &[8; 4]), (PHOTOMETRIC, &[2]), (SAMPLES, &[4]), (EXTRA, &[extra])];
+        decoded(tags, &[&pixels]).unwrap()[..3].to_vec()
+    };
+    assert_eq!(of(1), [227, 177, 127], "associated");
+    assert_eq!(of(2), [177, 152, 127], "straight");
+    assert_eq!(of(0), [100, 50, 0], "no alpha at all");
+}
+
+#[test]
+fn lab_becomes_srgb() {
+    let tags: &[(u16, &[u16])] = &[(BITS, &[8; 3]), (PHOTOMETRIC, &[8]), (SAMPLES, &[3])];
+    // White, black, and sRGB's red and green, by CIE 15 under D50.
+    let pixels = [255, 0, 0, 0, 0, 0, 138, 81, 70, 224, (-79i8) as u8, 81];
+    let rgb = decoded(tags, &[&pixels]).unwrap();
+    let expected = [255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 255, 0];
+    let apart = rgb.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
+    // Rounding to 8 bits before: green's red is 10 off.
+    assert!(apart <= Some(10), "{rgb:?}");
+}
+
+#[test]
+fn inks_and_alpha_behind_them() {
+    let tags: &[(u16, &[u16])] =
+        &[(BITS, &[8; 5]), (PHOTOMETRIC, &[5]), (SAMPLES, &[5]), (EXTRA, &[2])];
+    let pixels = [[255, 0, 0, 0, 255], [0, 0, 0, 255, 255], [0; 5], [0, 0, 0, 255, 0]].concat();
+    let expected = [0, 255, 255, 0, 0, 0, 255, 255, 255, 255, 255, 255];
+    assert_eq!(decoded(tags, &[&pixels]).unwrap(), expected);
+}
+
+#[test]
+fn jpeg_inside_has_its_colours_turned() {
+    let image = RgbImage::from_pixel(16, 16, image::Rgb([200, 100, 50]));
+    let mut jpeg = Cursor::new(Vec::new());
+    image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    let tags: &[(u16, &[u16])] =
+        &[(BITS, &[8; 3]), (PHOTOMETRIC, &[6]), (SAMPLES, &[3]), (COMPRESSION, &[7])];
+    let rgb = decoded_of(16, file(16, tags, &[jpeg.get_ref()], false)).unwrap();
+    let apart = rgb[..3].iter().zip([200, 100, 50]).map(|(a, b): (&u8, u8)| a.abs_diff(b)).max();
+    assert!(apart <= Some(3), "{:?}", &rgb[..3]);
+}
+
+#[test]
+fn planes_of_tiles_may_reach_beyond_the_picture() {
+    let tile = |value: u8| [value; 16 * 16];
+    let (red, green, blue) = (tile(1), tile(2), tile(3));
+    let size: &[(u16, &[u16])] = &[(322, &[16]), (323, &[16])];
+    let colours: &[(u16, &[u16])] =
+        &[(BITS, &[8; 3]), (PHOTOMETRIC, &[2]), (SAMPLES, &[3]), (PLANES, &[2])];
+    let rgb = decoded(&[size, colours].concat(), &[&red, &green, &blue]).unwrap();
+    assert_eq!(rgb, [1, 2, 3].repeat(4));
+}
+
+#[test]
+fn bigtiff_is_tiff_with_longer_offsets() {
+    let tags: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[1])];
+    let pixels: &[u8] = &[1, 2, 3, 4];
+    assert_eq!(decoded_of(2, file(2, tags, &[pixels], true)).unwrap(), grey([1, 2, 3, 4]));
+    let map = [0, 7, 0, 8, 0, 9];
+    let tags: &[(u16, &[u16])] = &[(BITS, &[1]), (PHOTOMETRIC, &[3]), (COLOUR_MAP, &map)];
+    let rgb = decoded_of(2, file(2, tags, &[&[0x80, 0x40]], true)).unwrap();
+    assert_eq!(rgb, [7, 8, 9, 0, 0, 0, 0, 0, 0, 7, 8, 9]);
+}
+
+#[test]
+fn what_is_not_decoded_is_named() {
+    let reason = |tags: &[(u16, &[u16])]| decoded(tags, &[&[0; 64]]).unwrap_err().to_string();
+    let rare = "a kind of TIFF that is not decoded by this version: ";
+    let twelve: &[(u16, &[u16])] = &[(BITS, &[12]), (PHOTOMETRIC, &[1])];
+    assert_eq!(reason(twelve), format!("{rare}grey of 12 unsigned bits, compression 1"));
+    let signed: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[1]), (339, &[2])];
+    assert_eq!(reason(signed), format!("{rare}grey of 8 signed bits, compression 1"));
+    let strange: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[4])];
+    assert_eq!(reason(strange), format!("{rare}photometric interpretation 4"));
+    let few: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[8]), (SAMPLES, &[1])];
+    assert_eq!(reason(few), "damaged: it has too few samples a pixel");
+}
+
+#[test]
+fn no_flipped_byte_panics() {
+    let map: Vec<u16> = (0..12).collect();
+    let palette: &[(u16, &[u16])] = &[(BITS, &[2]), (PHOTOMETRIC, &[3]), (COLOUR_MAP, &map)];
+    let reverse: &[(u16, &[u16])] = &[(BITS, &[4]), (PHOTOMETRIC, &[1]), (FILL_ORDER, &[2])];
+    for tags in [palette, reverse] {
+        for is_big in [false, true] {
+            let whole = file(2, tags, &[&[0x12, 0x34]], is_big);
+            for at in 8..whole.len() {
+                for bits in [0x01, 0x80, 0xff] {
+                    let mut bytes = whole.clone();
+                    bytes[at] ^= bits;
+                    let said = from_bytes(bytes).and_then(|photo| {
+                        crate::photo::decode(&photo, &square(2), &DecodeOptions::default())
+                    });
+                    let gave_up = said.err().is_some_and(|e| e.to_string().contains("gave up"));
+                    assert!(!gave_up, "byte {at} of {tags:?}, by {bits:#x}");
+                }
+            }
+        }
+    }
+}

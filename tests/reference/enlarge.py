@@ -4,7 +4,8 @@
 Usage: enlarge.py PHOTOS OUT COUNT        (needs: pip install -r requirements.txt)
 
 COUNT of the JPEG photos below PHOTOS, evenly spread, are enlarged to a shorter side of 1,024 to 3,000
-pixels, get the grain that enlarging takes from a photo, and are written as cameras write them.
+pixels, get the grain that enlarging takes from a photo, and are written as cameras write them. There is
+no grain in white and black, as there is none where a sensor is saturated.
 """
 import pathlib
 import sys
@@ -21,7 +22,9 @@ def enlarge(source, target, random):
     size = tuple(round(side * factor) for side in image.size)
     pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), np.float32)
     grain = random.normal(0, GRAIN, pixels.shape[:2])[..., None].astype(np.float32)
-    image = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
+    headroom = np.minimum(pixels, 255 - pixels) / (3 * GRAIN)
+    pixels += grain * np.clip(headroom, 0, 1)
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image.save(target, quality=88, progressive=bool(random.integers(4) == 0))
 
 

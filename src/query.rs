@@ -1,20 +1,15 @@
 //! Questions to a library: what is similar to this?
 
+use std::collections::HashSet;
+
 use crate::catalog::{ImageRecord, ModelRecord, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
-use crate::index::{self, Candidate, Index, Unusable};
+use crate::index::{self, Index, Search, Unusable};
 use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
 use crate::record::{Hit, ImageId};
-
-/// Codes choose, exact vectors order: this many times as many candidates as hits are asked for are
-/// compared exactly, and [`RERANK_AT_LEAST`] in any case.
-const RERANK_FACTOR: usize = 2;
-
-/// See [`RERANK_FACTOR`].
-const RERANK_AT_LEAST: usize = 64;
 
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,13 +20,16 @@ pub struct FindOptions {
     pub min_score: f32,
     /// Compare with every stored vector instead of asking the index.
     pub exact: bool,
+    /// How the index finds candidates.
+    pub search: Search,
     /// An image to leave out: the query itself.
     pub exclude: Option<ImageId>,
 }
 
 impl Default for FindOptions {
     fn default() -> Self {
-        Self { k: 10, min_score: -1.0, exact: false, exclude: None }
+        let (exact, search) = (false, Search::Auto);
+        Self { k: 10, min_score: -1.0, exact, search, exclude: None }
     }
 }
 
@@ -87,33 +85,46 @@ impl Library {
         if options.exact {
             return self.find_exact(model, query, options);
         }
-        let index = self.open_index(model, watch)?;
+        let mut index = self.open_index(model, watch)?;
+        let mut mended = false;
+        let mut wanted = options.k.saturating_add(usize::from(options.exclude.is_some()));
+        loop {
+            let candidates = match index.search(query, wanted, options.search) {
+                Ok(candidates) => candidates,
+                Err(reason) if !mended => {
+                    mended = true;
+                    index = self.mend_index(model, &reason, watch)?;
+                    continue;
+                }
+                Err(source) => {
+                    let folder = self.index_folder(model);
+                    return Err(Error::IndexUnreadable { folder, source: Box::new(source) });
+                }
+            };
+            let exhausted = candidates.len() < wanted
+                || candidates.last().is_none_or(|last| last.score < options.min_score);
+            let mut hits = self.tail(model, &index, query)?;
+            let tail: HashSet<ImageId> = hits.iter().map(|hit| hit.id).collect();
+            // What came back after it was gone stands in the tail, too.
+            hits.extend(candidates.into_iter().filter(|hit| !tail.contains(&hit.id)));
+            hits.sort_by(Hit::best_first);
+            let matches = self.matches(hits, options)?;
+            // Images that are gone may have taken up the places of some that are not.
+            if matches.len() == options.k || exhausted {
+                return Ok(matches);
+            }
+            wanted = wanted.saturating_mul(4);
+        }
+    }
+
+    /// The images that are newer than the index, compared one by one.
+    fn tail(&self, model: &ModelRecord, index: &Index, query: &Embedding) -> Result<Vec<Hit>> {
         let mut tail = Vec::new();
         self.each_newer(model, Sequence(index.last_sequence()), |id, embedding| {
             tail.push(Hit { id, score: query.cosine(&embedding) });
             Ok(())
         })?;
-        let mut wanted = (options.k * RERANK_FACTOR).max(RERANK_AT_LEAST);
-        loop {
-            let ef = index.params().ef_search.max(wanted);
-            let candidates = index.search(query, wanted, ef);
-            let exhausted = candidates.len() < wanted;
-            let mut hits = tail.clone();
-            for Candidate { id, .. } in candidates {
-                // What came back after it was gone stands in the tail, too.
-                if !tail.iter().any(|hit| hit.id == id) {
-                    let score = query.cosine(&self.embedding_of(model, id)?);
-                    hits.push(Hit { id, score });
-                }
-            }
-            hits.sort_by(Hit::best_first);
-            let matches = self.matches(hits, options)?;
-            // Images that are gone may have taken up the places of some that are not.
-            if matches.len() == options.k || exhausted || options.min_score > -1.0 {
-                return Ok(matches);
-            }
-            wanted *= 4;
-        }
+        Ok(tail)
     }
 
     fn open_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
@@ -123,11 +134,18 @@ impl Library {
                 watch.note("making the search index from the catalog");
                 self.rebuild_index(model, watch)
             }
-            Err(reason) => {
-                watch.note(format!("making the search index again from the catalog: {reason}"));
-                self.rebuild_index(model, watch)
-            }
+            Err(reason) => self.mend_index(model, &reason, watch),
         }
+    }
+
+    fn mend_index(
+        &self,
+        model: &ModelRecord,
+        reason: &Unusable,
+        watch: &Watch<'_>,
+    ) -> Result<Index> {
+        watch.note(format!("making the search index again from the catalog: {reason}"));
+        self.rebuild_index(model, watch)
     }
 
     fn find_exact(
@@ -158,3 +176,6 @@ impl Library {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

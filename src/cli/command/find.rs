@@ -9,6 +9,7 @@ use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
 use likeness::engine::Engine;
 use likeness::error::Error;
+use likeness::index::Search;
 use likeness::library::Library;
 use likeness::photo::{self, PhotoBytes};
 use likeness::query::{FindOptions, Match};
@@ -45,8 +46,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S", default_value_t = -1.0, value_parser = cosine, allow_negative_numbers = true)]
     min_score: f32,
 
+    /// How the index is searched
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    search: How,
+
     /// Compare with every image instead of asking the index
-    #[arg(long)]
+    #[arg(long, conflicts_with = "search")]
     exact: bool,
 
     /// Leave out the query itself, when it is in the library
@@ -67,6 +72,26 @@ pub(crate) struct Args {
     /// End paths with NUL instead of a newline; means --format paths
     #[arg(short = '0')]
     nul: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    /// Whichever is faster: exact up to 10,000 images
+    Auto,
+    /// By the graph, as deep as `rebuild --recall` says
+    Hnsw,
+    /// By the codes of all images, on all cores
+    Exact,
+}
+
+impl From<How> for Search {
+    fn from(how: How) -> Self {
+        match how {
+            How::Auto => Search::Auto,
+            How::Hnsw => Search::Hnsw,
+            How::Exact => Search::Exact,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,6 +123,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         k: args.k,
         min_score: args.min_score,
         exact: args.exact,
+        search: args.search.into(),
         exclude: asked.id.filter(|_| args.exclude_query),
     };
     let matches = library.find(&model, &asked.embedding, &options, &context.watch())?;

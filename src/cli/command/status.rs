@@ -4,6 +4,7 @@ use std::io::Write;
 
 use likeness::catalog::{Counts, ModelRecord, RootRecord};
 use likeness::error::Error;
+use likeness::index::{Calibration, Coding, Search};
 use likeness::library::{IndexState, Library};
 use likeness::runtime;
 use serde_json::{Value, json};
@@ -18,11 +19,16 @@ use crate::cli::exit::Exit;
 Examples:
   likeness status
   likeness status --skipped          files that were left out, and why
+  likeness status --check            is the search index what was written?
   likeness status --json")]
 pub(crate) struct Args {
     /// List the files that were left out, and why
     #[arg(long)]
     skipped: bool,
+
+    /// Read the whole search index and compare it with what was written
+    #[arg(long)]
+    check: bool,
 
     /// Print one JSON object
     #[arg(long)]
@@ -37,7 +43,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     if args.skipped {
         return list_skipped(library.as_ref(), args.json, context);
     }
-    let state = library.map(State::of).transpose()?;
+    let state = library.map(|library| State::of(library, args.check)).transpose()?;
     let runtime = runtime::locate(&context.runtime());
     let mut out = context.stdout();
     if args.json {
@@ -101,14 +107,20 @@ struct State {
 }
 
 impl State {
-    fn of(library: Library) -> anyhow::Result<Self> {
+    fn of(library: Library, check: bool) -> anyhow::Result<Self> {
         let catalog = library.catalog();
         let counted = |model: ModelRecord| {
             let embedded = catalog.count_embedded(model.id)?;
             Ok((model, embedded))
         };
         let indexed = |model: ModelRecord| {
-            let state = library.index_state(&model)?;
+            let mut state = library.index_state(&model)?;
+            if let IndexState::Ready { index, .. } = &state
+                && check
+                && let Err(reason) = index.verify()
+            {
+                state = IndexState::Unusable(reason);
+            }
             Ok((model, state))
         };
         Ok(Self {
@@ -180,6 +192,8 @@ fn index_json(state: &IndexState) -> Value {
             "dead": dead,
             "bytes": index.bytes(),
             "params": index.params(),
+            "coding": index.coding(),
+            "calibration": index.calibration(),
         }),
         IndexState::Unusable(reason) => json!({ "usable": false, "reason": reason.to_string() }),
     }
@@ -187,12 +201,29 @@ fn index_json(state: &IndexState) -> Value {
 
 fn index_text(state: &IndexState) -> String {
     match state {
-        IndexState::Ready { index, tail, dead } => format!(
-            "{}: {} images, {tail} newer, {dead} gone, {:.1} MB",
-            index.generation(),
-            index.len(),
-            index.bytes() as f64 / 1e6
-        ),
+        IndexState::Ready { index, tail, dead } => {
+            let images = index.len();
+            let searched = index.searched_bytes() as f64 / 1e6;
+            let on_disk = index.bytes() as f64 / 1e6;
+            let Coding { code_width, kept, .. } = index.coding();
+            let Calibration { ef_search, rerank, recall, sample } = index.calibration();
+            let generation = index.generation();
+            let mut text = format!("{generation}: {images} images, {tail} newer, {dead} gone\n");
+            text += &format!("           {searched:.1} MB searched, {on_disk:.1} MB on disk\n");
+            text += &format!(
+                "           codes of {code_width} components, {:.1} % of the variance",
+                100.0 * kept
+            );
+            if index.depth(10, Search::Auto).ef.is_none() {
+                text += ", all compared";
+            } else if sample > 0 {
+                text += &format!(
+                    "\n           graph: ef {ef_search}, {rerank} compared exactly, \
+                     recall {recall:.4} measured"
+                );
+            }
+            text
+        }
         IndexState::Unusable(reason) => format!("{reason}; the next `find` makes it"),
     }
 }

@@ -1,0 +1,122 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::embedding::Features;
+use crate::index::{Params, Search};
+use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
+use crate::record::{
+    ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
+};
+
+const WIDTH: usize = 24;
+
+fn network() -> FeatureNetwork {
+    FeatureNetwork {
+        name: "test".into(),
+        fingerprint: ModelFingerprint::from_bytes([7; 32]),
+        path: "test.onnx".into(),
+        input: "input".into(),
+        output: "features".into(),
+        width: WIDTH,
+        preprocessing: Preprocessing {
+            size: 224,
+            resize: 256,
+            filter: Filter::Bilinear,
+            channels: Channels::Rgb,
+            layout: Layout::Nchw,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        },
+    }
+}
+
+/// The numbers that a seed gives, in [-1, 1).
+fn numbers(mut seed: u64) -> impl FnMut() -> f32 {
+    move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Adds photos with random features, two of three in pairs that look nearly the same.
+fn add(library: &mut Library, names: std::ops::Range<usize>, seed: u64) {
+    let mut number = numbers(seed);
+    let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
+    let mut batch = library.catalog_mut().batch().unwrap();
+    let model = batch.add_model(&network()).unwrap();
+    batch.use_model(model).unwrap();
+    let scope = batch.enter(Path::new("/photos"), known).unwrap();
+    let mut values = vec![0.0; WIDTH];
+    for name in names {
+        match name % 3 {
+            0 => values.iter_mut().for_each(|v| *v += 0.01 * number()),
+            _ => values.iter_mut().for_each(|v| *v = number()),
+        }
+        let relative = PathBytes::from_bytes(format!("{name}.jpg").into_bytes());
+        let hash = ContentHash::from_bytes(*blake3::hash(relative.as_bytes()).as_bytes());
+        let details = PhotoDetails::default();
+        let facts = PhotoFacts { width: 4, height: 3, format: "jpeg", details };
+        let image = batch.add_image(&hash, &facts).unwrap();
+        let features = Features::new(values.clone(), WIDTH).unwrap();
+        batch.add_features(image, model, &features).unwrap();
+        let file = SourceFile { root: "/photos".into(), relative, size: 3, mtime_ns: 1 };
+        batch.link(scope.root, &file, image).unwrap();
+    }
+    batch.commit().unwrap();
+}
+
+fn remove(library: &mut Library, names: &[usize]) {
+    let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
+    let mut batch = library.catalog_mut().batch().unwrap();
+    let scope = batch.enter(Path::new("/photos"), known).unwrap();
+    for name in names {
+        let path = PathBytes::from_bytes(format!("{name}.jpg").into_bytes());
+        batch.unlink_path(scope.root, &path).unwrap();
+    }
+    batch.commit().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn no_image_that_is_gone_is_found_and_the_query_itself_always_is(
+        indexed in 150usize..700,
+        newer in 0usize..40,
+        gone in prop::collection::btree_set(0usize..700, 0..200),
+        k in 1usize..30,
+        seed in any::<u64>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut library = Library::open(dir.path()).unwrap();
+        add(&mut library, 0..indexed, seed);
+        let model = library.model(None).unwrap();
+        let params = Params { code_width: 16, recall: 0.9, ..Params::default() };
+        library.rebuild_index_as(&model, params, &Watch::none()).unwrap();
+        add(&mut library, indexed..indexed + newer, seed ^ 1);
+        let gone: Vec<usize> = gone.into_iter().filter(|name| *name < indexed + newer).collect();
+        remove(&mut library, &gone);
+
+        let alive: Vec<usize> = (0..indexed + newer).filter(|name| !gone.contains(name)).collect();
+        for name in alive.iter().step_by(alive.len() / 20 + 1) {
+            // Ids are given in the order of the names, from 1.
+            let id = ImageId(*name as i64 + 1);
+            let query = library.embedding_of(&model, id).unwrap();
+            for search in [Search::Auto, Search::Hnsw, Search::Exact] {
+                let options = FindOptions { k, search, ..FindOptions::default() };
+                let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+                prop_assert_eq!(found.len(), k.min(alive.len()));
+                prop_assert_eq!(found[0].hit.id, id, "{:?}", search);
+                prop_assert_eq!(found[0].hit.score, 1.0);
+                prop_assert!(found.is_sorted_by(|a, b| a.hit.score >= b.hit.score));
+                for found in &found {
+                    prop_assert!(!gone.contains(&(found.hit.id.0 as usize - 1)));
+                    let stored = library.embedding_of(&model, found.hit.id).unwrap();
+                    prop_assert_eq!(found.hit.score, query.cosine(&stored));
+                }
+            }
+        }
+    }
+}

@@ -138,10 +138,40 @@ impl Embedding {
         if self.0 == other.0 {
             return 1.0;
         }
-        let dot: f64 =
-            self.0.iter().zip(&other.0).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-        dot.clamp(-1.0, 1.0) as f32
+        dot(&self.0, &other.0).clamp(-1.0, 1.0) as f32
     }
+}
+
+/// The dot product in double precision. Summed in lanes of a fixed order, so that the number is the same
+/// on every processor; compiled twice, as AVX2 does it in a third of the time.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2(a: &[f32], b: &[f32]) -> f64 {
+            in_lanes(a, b)
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has just been asked.
+            return unsafe { avx2(a, b) };
+        }
+    }
+    in_lanes(a, b)
+}
+
+#[inline(always)]
+fn in_lanes(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 32;
+    let (whole_a, rest_a) = a.as_chunks::<LANES>();
+    let (whole_b, rest_b) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0f64; LANES];
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f64::from(*a) * f64::from(*b);
+        }
+    }
+    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    lanes.iter().sum::<f64>() + rest
 }
 
 /// The L2 norm in double precision: squares of f32 neither overflow nor vanish there.

@@ -169,12 +169,30 @@ impl Library {
         self.rebuild_index(model, watch).map(drop)
     }
 
-    /// Makes the index of a model again from the catalog. The old one serves until the new one is
-    /// whole and on disk.
+    /// How the index of a model was built, if there is one of this version: it is built so again.
+    pub fn index_params(&self, model: &ModelRecord) -> Option<Params> {
+        index::params(&self.index_folder(model), model.fingerprint)
+    }
+
+    /// Makes the index of a model again from the catalog, as it was built before, else by the defaults.
+    /// The old one serves until the new one is whole and on disk.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be written, [`Error::Cancelled`], [`Error::Catalog`].
     pub fn rebuild_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
+        self.rebuild_index_as(model, self.index_params(model).unwrap_or_default(), watch)
+    }
+
+    /// As [`Library::rebuild_index`], in the way that is said; later ones are made so, too.
+    ///
+    /// # Errors
+    /// As [`Library::rebuild_index`].
+    pub fn rebuild_index_as(
+        &self,
+        model: &ModelRecord,
+        params: Params,
+        watch: &Watch<'_>,
+    ) -> Result<Index> {
         let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
             self.catalog.each_embedding(model.id, Sequence(0), |sequence, id, features| {
                 take(sequence.0, id, features.embedding())
@@ -182,7 +200,7 @@ impl Library {
         };
         let contents =
             Contents { fingerprint: model.fingerprint, width: model.width, embeddings: &each };
-        index::build(&self.index_folder(model), &contents, Params::default(), watch)
+        index::build(&self.index_folder(model), &contents, params, watch)
     }
 
     /// The images that are newer than an index, with their embeddings.

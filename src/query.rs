@@ -2,11 +2,13 @@
 
 mod check;
 
+use std::collections::HashSet;
+
 use crate::catalog::{ImageRecord, ModelRecord, Passing, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::index::{self, Candidate, Index, Unusable};
+use crate::index::{self, Index, Unusable};
 use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
@@ -14,16 +16,16 @@ use crate::record::{Hit, ImageId};
 
 pub use check::SearchCheck;
 
-/// Codes choose, exact vectors order: this many times as many candidates as hits are asked for are
-/// compared exactly, and [`RERANK_AT_LEAST`] in any case.
-const RERANK_FACTOR: usize = 2;
-
-/// See [`RERANK_FACTOR`].
-const RERANK_AT_LEAST: usize = 64;
-
 /// As many images that pass a filter are compared one by one; of more, the index is asked. They are read
 /// from the catalog, 8 kB each at 2048 features.
 const SCAN_UP_TO: usize = 2_000;
+
+/// With a filter, this many times as many candidates that pass are looked at as hits are asked for, and
+/// [`POOL_AT_LEAST`] in any case.
+const POOL_FACTOR: usize = 2;
+
+/// See [`POOL_FACTOR`].
+const POOL_AT_LEAST: usize = 64;
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +36,8 @@ pub struct FindOptions {
     pub min_score: f32,
     /// Compare with every stored vector instead of asking the index.
     pub exact: bool,
+    /// How the index finds candidates.
+    pub search: index::Search,
     /// Images to leave out: the query itself.
     pub exclude: Vec<ImageId>,
     /// Only images that pass it; never fewer than `k` when so many pass.
@@ -42,7 +46,14 @@ pub struct FindOptions {
 
 impl Default for FindOptions {
     fn default() -> Self {
-        Self { k: 10, min_score: -1.0, exact: false, exclude: Vec::new(), filter: None }
+        Self {
+            k: 10,
+            min_score: -1.0,
+            exact: false,
+            search: index::Search::Auto,
+            exclude: Vec::new(),
+            filter: None,
+        }
     }
 }
 
@@ -116,7 +127,15 @@ impl Library {
         watch: &Watch<'_>,
     ) -> Result<Vec<Match>> {
         let search = self.prepare_search(model, options, watch)?;
-        self.answer(&search, query, &[])
+        match self.answer(&search, query, &[]) {
+            // Damage that shows only where a search comes by.
+            Err(Error::IndexUnreadable { source, .. }) => {
+                self.mend_index(model, &source, watch)?;
+                let search = self.prepare_search(model, options, watch)?;
+                self.answer(&search, query, &[])
+            }
+            answer => answer,
+        }
     }
 
     /// Makes a search ready, so that many questions open the index and apply the filter once. It is of
@@ -144,7 +163,8 @@ impl Library {
     /// [`FindOptions::exclude`]; otherwise as [`Library::find`].
     ///
     /// # Errors
-    /// [`Error::Catalog`], [`Error::StoredFeatures`].
+    /// [`Error::Catalog`], [`Error::StoredFeatures`]; [`Error::IndexUnreadable`] when the index turns out to
+    /// be damaged: then [`Library::rebuild_index`] makes another.
     pub fn answer(
         &self,
         search: &Search,
@@ -160,34 +180,39 @@ impl Library {
             Ok(())
         })?;
         let options = &search.options;
-        let pool = (options.k * RERANK_FACTOR).max(RERANK_AT_LEAST);
+        let tail_ids: HashSet<ImageId> = tail.iter().map(|hit| hit.id).collect();
         // Of a filter's images there must be as many among the candidates as without one among all.
-        let share = search.passing.as_ref().map_or(1.0, |passing| {
-            (passing.len() as f64 / index.len().max(1) as f64).clamp(1e-6, 1.0)
-        });
-        let mut wanted = (pool as f64 / share) as usize;
+        let (pool, mut wanted) = match &search.passing {
+            None => (0, options.k.saturating_add(options.exclude.len() + exclude.len())),
+            Some(passing) => {
+                let pool = options.k.saturating_mul(POOL_FACTOR).max(POOL_AT_LEAST);
+                let share = passing.len() as f64 / index.len().max(1) as f64;
+                (pool, (pool as f64 / share.clamp(1e-6, 1.0)) as usize)
+            }
+        };
         loop {
-            let ef = index.params().ef_search.max(wanted);
-            let candidates = index.search(query, wanted, ef);
-            let exhausted = candidates.len() < wanted;
+            let candidates = index.search(query, wanted, options.search).map_err(|source| {
+                let folder = self.index_folder(&search.model);
+                Error::IndexUnreadable { folder, source: Box::new(source) }
+            })?;
+            let exhausted = candidates.len() < wanted
+                || candidates.last().is_none_or(|last| last.score < options.min_score);
             let mut hits = tail.clone();
             let mut chosen = 0;
-            for Candidate { id, .. } in candidates.into_iter().filter(|c| search.passes(c.id)) {
+            for hit in candidates.into_iter().filter(|hit| search.passes(hit.id)) {
                 chosen += 1;
                 // What came back after it was gone stands in the tail, too.
-                if !tail.iter().any(|hit| hit.id == id) {
-                    let score = query.cosine(&self.embedding_of(&search.model, id)?);
-                    hits.push(Hit { id, score });
+                if !tail_ids.contains(&hit.id) {
+                    hits.push(hit);
                 }
             }
             hits.sort_by(Hit::best_first);
             let matches = self.matches(hits, search, exclude)?;
             // Images that are gone, or do not pass, may have taken up the places of some that are and do.
-            let enough = matches.len() == options.k || options.min_score > -1.0;
-            if exhausted || (enough && (search.passing.is_none() || chosen >= pool)) {
+            if exhausted || (matches.len() == options.k && chosen >= pool) {
                 return Ok(matches);
             }
-            wanted *= 4;
+            wanted = wanted.saturating_mul(4);
         }
     }
 
@@ -198,11 +223,18 @@ impl Library {
                 watch.note("making the search index from the catalog");
                 self.rebuild_index(model, watch)
             }
-            Err(reason) => {
-                watch.note(format!("making the search index again from the catalog: {reason}"));
-                self.rebuild_index(model, watch)
-            }
+            Err(reason) => self.mend_index(model, &reason, watch),
         }
+    }
+
+    fn mend_index(
+        &self,
+        model: &ModelRecord,
+        reason: &impl std::fmt::Display,
+        watch: &Watch<'_>,
+    ) -> Result<Index> {
+        watch.note(format!("making the search index again from the catalog: {reason}"));
+        self.rebuild_index(model, watch)
     }
 
     /// Compares the query with every image that is meant.
@@ -248,5 +280,7 @@ impl Library {
     }
 }
 
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 mod tests;

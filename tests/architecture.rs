@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 16] = [
+const AT_HOME: [(&str, &[&str]); 17] = [
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
@@ -26,6 +26,7 @@ const AT_HOME: [(&str, &[&str]); 16] = [
     ("jxl", &["photo"]),
     ("libloading", &["runtime", "photo"]),
     ("moxcms", &["photo"]),
+    ("ndarray", &["index"]),
     ("ort", &["runtime"]),
     ("rusqlite", &["catalog"]),
     ("ureq", &["model", "web"]),

@@ -1,20 +1,28 @@
 //! Embeddings → a published generation.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use memmap2::Mmap;
+use rayon::prelude::*;
 
-use super::codes::{self, Codes};
-use super::generation::{self, CODES, Draft, GRAPH, IDS, Index};
-use super::graph::Lists;
+use super::calibrate::calibrate;
+use super::coder::{self, Coder};
+use super::codes::{Codes, row_bytes};
+use super::generation::Draft;
+use super::graph::{Graph, Lists};
 use super::link::link;
+use super::manifest::{CODER, CODES, Coding, FORMAT, GRAPH, IDS, Manifest, VECTORS};
+use super::open::{Index, open};
+use super::search::{Scratch, Space};
+use super::vectors::Vectors;
 use super::{Params, Unusable};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::{ImageId, ModelFingerprint};
+
+/// Vectors turned into codes between two looks at whether to stop.
+const CHUNK: usize = 4_096;
 
 /// What an index is made of.
 pub struct Contents<'a> {
@@ -32,8 +40,9 @@ pub type EachEmbedding<'a> =
 
 /// Builds an index in `folder` and publishes it; the one that was there serves until then.
 ///
-/// Insertion runs on all of rayon's threads, and levels are drawn at random, so two builds of the same
-/// embeddings give different graphs of the same quality.
+/// Only one vector is held at a time; the rest lies in the files, mapped. The codes of two builds of the
+/// same embeddings are the same; the graphs are not, as insertion runs on all of rayon's threads and
+/// levels are drawn at random, but of the same quality.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Cancelled`], [`Error::IndexUnreadable`] when what was written cannot be read
@@ -44,29 +53,41 @@ pub fn build(
     params: Params,
     watch: &Watch<'_>,
 ) -> Result<Index> {
-    let draft = Draft::begin(folder)?;
-    let written = write_codes(&draft, contents, watch)?;
-    let codes_path = draft.path(CODES);
-    let graph = if written.count == 0 {
-        Lists::default()
-    } else {
-        let file = File::open(&codes_path).map_err(Error::io("open", &codes_path))?;
-        // SAFETY: the draft folder is ours alone, and the file is complete.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", &codes_path))?;
-        let codes = Codes { bytes: &map, row_bytes: codes::row_bytes(contents.width) };
-        link(codes, written.count, params, watch)?
-    };
-    draft.write(GRAPH, &graph.to_bytes())?;
     let Contents { fingerprint, width, .. } = *contents;
-    draft.publish(generation::manifest(
+    let draft = Draft::begin(folder)?;
+    let Written { count, last_sequence } = write_vectors(&draft, contents, watch)?;
+    let mapped = draft.map(VECTORS)?;
+    let vectors = Vectors::new(&mapped, width);
+
+    let coder::Learned { coder, kept } = coder::learn(vectors, params.code_width);
+    draft.write(CODER, &coder.to_bytes())?;
+    write_codes(&draft, &coder, vectors, watch)?;
+    let mapped = draft.map(CODES)?;
+    let codes = Codes::new(&mapped, row_bytes(coder.code_width()));
+
+    let lists = if count == 0 { Lists::default() } else { link(codes, params, watch)? };
+    let graph_bytes = lists.to_bytes();
+    draft.write(GRAPH, &graph_bytes)?;
+    let graph = Graph::parse(&graph_bytes, count).expect("it was written just now");
+    let space = Space { graph: &graph, graph_bytes: &graph_bytes, codes };
+    let calibration = calibrate(&space, &Scratch::default(), vectors, params.recall);
+
+    let coding = Coding { learned: coder.is_learned(), code_width: coder.code_width(), kept };
+    draft.publish(Manifest {
+        format: FORMAT,
+        generation: String::new(),
         fingerprint,
         width,
-        written.count,
-        written.last_sequence,
+        count,
+        last_sequence,
         params,
-    ))?;
-    generation::open(folder, fingerprint, width).map_err(|reason: Unusable| {
-        Error::IndexUnreadable { folder: folder.to_path_buf(), source: Box::new(reason) }
+        coding,
+        calibration,
+        files: BTreeMap::new(),
+    })?;
+    open(folder, fingerprint, width).map_err(|reason: Unusable| Error::IndexUnreadable {
+        folder: folder.to_path_buf(),
+        source: Box::new(reason),
     })
 }
 
@@ -75,27 +96,41 @@ struct Written {
     last_sequence: i64,
 }
 
-/// Writes codes and ids in a stream: only one vector is in memory at a time.
-fn write_codes(draft: &Draft, contents: &Contents<'_>, watch: &Watch<'_>) -> Result<Written> {
-    let (codes_path, ids_path) = (draft.path(CODES), draft.path(IDS));
-    let create =
-        |path: &Path| File::create(path).map(BufWriter::new).map_err(Error::io("create", path));
-    let (mut codes, mut ids) = (create(&codes_path)?, create(&ids_path)?);
+/// Writes vectors and ids in a stream.
+fn write_vectors(draft: &Draft, contents: &Contents<'_>, watch: &Watch<'_>) -> Result<Written> {
+    let (mut vectors, mut ids) = (draft.create(VECTORS)?, draft.create(IDS)?);
     let mut written = Written { count: 0, last_sequence: 0 };
+    let mut row = Vec::with_capacity(4 * contents.width);
     (contents.embeddings)(&mut |sequence, id, embedding| {
         watch.check()?;
-        let row: Vec<u8> = codes::encode(&embedding).into_iter().map(i8::cast_unsigned).collect();
-        codes.write_all(&row).map_err(Error::io("write", &codes_path))?;
-        ids.write_all(&id.0.to_le_bytes()).map_err(Error::io("write", &ids_path))?;
+        row.clear();
+        row.extend(embedding.as_slice().iter().flat_map(|v| v.to_le_bytes()));
+        vectors.write(&row)?;
+        ids.write(&id.0.to_le_bytes())?;
         written.count += 1;
         written.last_sequence = written.last_sequence.max(sequence);
         Ok(())
     })?;
-    for (file, path) in [(codes, &codes_path), (ids, &ids_path)] {
-        let file = file.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
-        file.sync_all().map_err(Error::io("write", path))?;
-    }
+    vectors.finish()?;
+    ids.finish()?;
     Ok(written)
+}
+
+fn write_codes(
+    draft: &Draft,
+    coder: &Coder,
+    vectors: Vectors<'_>,
+    watch: &Watch<'_>,
+) -> Result<()> {
+    let mut codes = draft.create(CODES)?;
+    for start in (0..vectors.len()).step_by(CHUNK) {
+        watch.check()?;
+        let points = start as u32..(start + CHUNK).min(vectors.len()) as u32;
+        let rows: Vec<Vec<u8>> =
+            points.into_par_iter().map(|point| coder.encode(vectors.row(point))).collect();
+        rows.iter().try_for_each(|row| codes.write(row))?;
+    }
+    codes.finish()
 }
 
 #[cfg(test)]

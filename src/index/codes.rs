@@ -1,97 +1,90 @@
-//! Vectors made small: 8 bits a component and one norm a vector.
-//!
-//! A row is `width` signed bytes, the largest component scaled to ±127, and the inverse of their L2
-//! norm as a little-endian f32. The norm travels with the bytes because hnsw_rs hands its distance
-//! nothing but slices.
+//! Rows of codes: what is searched instead of the vectors.
 
-use super::kernel::dot;
-use crate::embedding::Embedding;
+use super::kernel::{BLOCK, Kernel};
 
-/// Bytes of the inverse norm at the end of a row.
-const NORM: usize = size_of::<f32>();
-
-/// Bytes of a row for vectors of `width` components.
+/// Bytes of a row for codes of `width` components: whole blocks of the kernels.
 pub(super) const fn row_bytes(width: usize) -> usize {
-    width + NORM
+    width.next_multiple_of(BLOCK)
 }
 
-/// The row of an embedding.
-pub(super) fn encode(embedding: &Embedding) -> Vec<i8> {
-    let values = embedding.as_slice();
-    // Not zero: an embedding has length 1.
-    let largest = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-    let scale = 127.0 / largest;
-    let mut row: Vec<i8> = values.iter().map(|v| (v * scale).round() as i8).collect();
-    let norm = (dot(&row, &row) as f32).sqrt();
-    row.extend((1.0 / norm).to_le_bytes().map(u8::cast_signed));
-    row
-}
-
-/// The cosine of two rows of the same width, in [-1, 1]; exactly 1 for a row with itself is not
-/// promised, within 1e-6 of it is.
-pub(super) fn cosine(a: &[i8], b: &[i8]) -> f32 {
-    let ((a, norm_a), (b, norm_b)) = (split(a), split(b));
-    // In this order it is the same both ways round.
-    let cosine = dot(a, b) as f32 * (norm_a * norm_b);
-    // A damaged norm must not become an order that sorting cannot bear.
-    if cosine.is_finite() { cosine.clamp(-1.0, 1.0) } else { -1.0 }
-}
-
-fn split(row: &[i8]) -> (&[i8], f32) {
-    let (code, norm) = row.split_last_chunk::<NORM>().expect("a row ends in its norm");
-    (code, f32::from_le_bytes(norm.map(i8::cast_unsigned)))
-}
-
-/// Rows of codes, one a point.
+/// Rows of codes, one a point: 7 bits a component, see [`super::coder`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codes<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) row_bytes: usize,
+    bytes: &'a [u8],
+    row_bytes: usize,
+    kernel: Kernel,
 }
 
 impl<'a> Codes<'a> {
+    /// Looks at `bytes` as rows of `row_bytes`, whole blocks each.
+    pub(super) fn new(bytes: &'a [u8], row_bytes: usize) -> Self {
+        debug_assert!(row_bytes > 0 && row_bytes.is_multiple_of(BLOCK));
+        Self { bytes, row_bytes, kernel: Kernel::best() }
+    }
+
+    /// How many rows.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
     /// The row of a point.
-    pub(super) fn row(&self, point: u32) -> &'a [i8] {
+    pub(super) fn row(&self, point: u32) -> &'a [u8] {
         let at = point as usize * self.row_bytes;
-        as_signed(&self.bytes[at..at + self.row_bytes])
+        &self.bytes[at..at + self.row_bytes]
     }
 
-    /// All rows, in the order of their points.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &'a [i8]> {
-        self.bytes.chunks_exact(self.row_bytes).map(as_signed)
+    /// The squared L2 distance of a row to each of `points`, in their order.
+    pub(super) fn distances(&self, query: &[u8], points: &[u32], out: &mut Vec<u32>) {
+        assert_eq!(query.len(), self.row_bytes, "a query has the rows' width");
+        out.resize(points.len(), 0);
+        self.kernel.distances(query, self.bytes, points, out);
+    }
+
+    /// The squared L2 distance of two points.
+    pub(super) fn between(&self, a: u32, b: u32) -> u32 {
+        let mut out = [0];
+        self.kernel.distances(self.row(a), self.bytes, &[b], &mut out);
+        out[0]
+    }
+
+    /// Asks for a row that will be read soon.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, point: u32) {
+        let at = point as usize * self.row_bytes;
+        if at + self.row_bytes <= self.bytes.len() {
+            // The processor goes on by itself from the fourth line.
+            for line in (at..at + self.row_bytes).step_by(BLOCK).take(4) {
+                prefetch(&self.bytes[line]);
+            }
+        }
     }
 }
 
-/// The same bytes, read as signed.
-fn as_signed(bytes: &[u8]) -> &[i8] {
-    // SAFETY: u8 and i8 have the same size and alignment, and every bit pattern is valid for both.
-    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+/// Asks for the cache line of a value; nothing where there is no such instruction.
+#[inline(always)]
+pub(super) fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has it, and it never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// A point and how far it is, in one number: smaller is nearer, ties by the lower point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Near(u64);
 
-    use super::*;
+impl Near {
+    #[inline(always)]
+    pub(super) fn new(distance: u32, point: u32) -> Self {
+        Self(u64::from(distance) << 32 | u64::from(point))
+    }
 
-    proptest! {
-        #[test]
-        fn codes_keep_the_cosine_to_two_digits(
-            a in prop::collection::vec(0.0f32..1.0, 256),
-            b in prop::collection::vec(0.0f32..1.0, 256),
-        ) {
-            let (a, b) = (Embedding::normalised(&a).unwrap(), Embedding::normalised(&b).unwrap());
-            let (row_a, row_b) = (encode(&a), encode(&b));
-            prop_assert!((cosine(&row_a, &row_b) - a.cosine(&b)).abs() < 0.01);
-            prop_assert_eq!(cosine(&row_a, &row_b), cosine(&row_b, &row_a));
-        }
-
-        #[test]
-        fn damaged_rows_never_give_a_number_that_cannot_be_ordered(
-            a in prop::collection::vec(any::<i8>(), row_bytes(16)),
-            b in prop::collection::vec(any::<i8>(), row_bytes(16)),
-        ) {
-            prop_assert!((-1.0..=1.0).contains(&cosine(&a, &b)));
-        }
+    #[inline(always)]
+    pub(super) fn point(self) -> u32 {
+        self.0 as u32
     }
 }

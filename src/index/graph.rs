@@ -1,7 +1,7 @@
 //! The frozen graph: fixed-degree rows of neighbours in one flat file.
 //!
 //! ```text
-//! header   8 u32: magic, version, count, degree of the base layer, degree above, entry, layers above, 0
+//! header   16 u32: magic, version, count, degree of the base layer, degree above, entry, layers above, 0 …
 //! base     count × degree u32, neighbours of point i, ends with NONE where there are fewer
 //! above    for each layer, lowest first: n u32, then n point numbers ascending, then n × degree u32
 //! ```
@@ -9,9 +9,12 @@
 //! All little-endian. [`Graph::parse`] checks every size, and every read checks its bound, so that a
 //! damaged file gives fewer neighbours and nothing worse.
 
+use super::codes::prefetch;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"lkng");
-const VERSION: u32 = 1;
-const HEADER: usize = 8 * 4;
+const VERSION: u32 = 2;
+/// One cache line, so that the rows of a usual degree begin at one, too.
+const HEADER: usize = 16 * 4;
 
 /// Fills a row that has fewer neighbours than places.
 const NONE: u32 = u32::MAX;
@@ -41,11 +44,10 @@ impl Lists {
             above_degree as u32,
             self.entry,
             self.above.len() as u32,
-            0,
         ];
         let mut bytes = Vec::with_capacity(HEADER + self.base.len() * base_degree * 4);
         let mut put = |number: u32| bytes.extend(number.to_le_bytes());
-        numbers.into_iter().for_each(&mut put);
+        numbers.into_iter().chain([0; HEADER / 4 - 7]).for_each(&mut put);
         let padded = |row: &[u32], degree| {
             let padding = std::iter::repeat_n(NONE, degree - row.len());
             row.iter().copied().chain(padding).collect::<Vec<u32>>()
@@ -126,8 +128,20 @@ impl Graph {
     }
 
     /// The neighbours of a point in the base layer.
+    #[inline(always)]
     pub(super) fn base<'a>(&self, bytes: &'a [u8], point: u32) -> impl Iterator<Item = u32> + 'a {
         self.row(bytes, HEADER + point as usize * self.base_degree * 4, self.base_degree)
+    }
+
+    /// Asks for the neighbours of a point in the base layer, which will be read soon.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, bytes: &[u8], point: u32) {
+        let at = HEADER + point as usize * self.base_degree * 4;
+        for line in (at..at + self.base_degree * 4).step_by(64) {
+            if let Some(byte) = bytes.get(line) {
+                prefetch(byte);
+            }
+        }
     }
 
     /// The neighbours of a point in a layer above; none if it does not reach it.
@@ -144,6 +158,7 @@ impl Graph {
         self.row(bytes, at + (points + slot * self.above_degree) * 4, degree)
     }
 
+    #[inline(always)]
     fn row<'a>(&self, bytes: &'a [u8], at: usize, degree: usize) -> impl Iterator<Item = u32> + 'a {
         let count = self.count;
         let row = bytes.get(at..at + degree * 4).unwrap_or_default();

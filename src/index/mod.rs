@@ -1,60 +1,72 @@
 //! The search index: a disposable cache made from the catalog. The only room that uses `hnsw_rs`.
 //!
 //! ```text
-//! embeddings ─▶ codes.bin (8 bits a component) ─▶ hnsw_rs builds ─▶ graph.bin (frozen, memory-mapped)
+//! embeddings ─▶ vectors.bin ─▶ coder.bin (principal components) ─▶ codes.bin (7 bits a component)
+//!                                             hnsw_rs drafts, we refine ─▶ graph.bin (frozen)
 //! ```
 //!
-//! Codes choose candidates, the caller orders them by their exact vectors. hnsw_rs only builds: its
-//! neighbour lists are read out into our own flat file, so there is nothing to load, and no foreign
-//! loader ever touches a file. A file that is missing, damaged, or of another model or version is told
-//! as [`Unusable`]; the caller then builds anew.
+//! Codes choose candidates, by the graph or by a scan of all; the vectors order them. All files are
+//! memory-mapped and bounds-checked: there is nothing to load, and no foreign loader ever touches a
+//! file. An index that is missing, damaged, or of another model or version is told as [`Unusable`]; the
+//! caller then builds anew.
 
 mod build;
+mod calibrate;
+mod coder;
 mod codes;
 mod generation;
 mod graph;
 mod kernel;
 mod link;
+mod manifest;
+mod open;
+mod pca;
 mod refine;
+mod scan;
 mod search;
 #[cfg(test)]
 mod synthetic;
+mod vectors;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use build::{Contents, EachEmbedding, build};
-pub use generation::{Index, last_sequence, open};
+pub use calibrate::Calibration;
+pub use manifest::{Coding, last_sequence, params};
+pub use open::{Depth, Index, Search, open};
 
-use crate::record::ImageId;
-
-/// How a graph is built and searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How an index is built.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// Links a point has in the upper layers, half of those in the base layer.
     pub m: usize,
-    /// Candidates looked at when a point is inserted.
+    /// Candidates looked at when a point's neighbours are chosen.
     pub ef_construction: usize,
-    /// Candidates looked at, at least, when searching.
-    pub ef_search: usize,
+    /// Components of a code, from 1; the vectors' width where that is less, or where there are fewer
+    /// than 8 vectors a component.
+    pub code_width: usize,
+    /// The share of the true nearest ten that a graph search shall find, in (0, 1]: searches look as
+    /// deep as that took when the index was built.
+    pub recall: f64,
+}
+
+impl Params {
+    /// See [`Params::code_width`]. ResNet-50's features keep all but 0.1 % of the true nearest ten
+    /// within the nearest 30 by such codes.
+    pub const CODE_WIDTH: usize = 256;
+
+    /// See [`Params::recall`].
+    pub const RECALL: f64 = 0.99;
 }
 
 impl Default for Params {
-    /// M 16, ef_construction 200 (DESIGN: recall@10 0.995 and more after re-ranking), ef_search 96.
+    /// M 16, ef_construction 100, [`Params::CODE_WIDTH`], [`Params::RECALL`].
     fn default() -> Self {
-        Self { m: 16, ef_construction: 200, ef_search: 96 }
+        let (code_width, recall) = (Self::CODE_WIDTH, Self::RECALL);
+        Self { m: 16, ef_construction: 100, code_width, recall }
     }
-}
-
-/// A point that may be near the query.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    /// The image.
-    pub id: ImageId,
-    /// The cosine of query and image as their codes tell it, in [-1, 1]: good enough to choose, not to
-    /// order.
-    pub cosine: f32,
 }
 
 /// Why an index cannot be used. Nothing is lost: it is made again from the catalog.

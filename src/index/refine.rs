@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use rayon::prelude::*;
 
 /// Links a point may have beyond its degree, to tie in points that were cut off.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 3;
 
 /// Chooses the neighbours of every point of a layer from those it has and those that have it:
 /// `points` are the layer's, ascending, `rows` their neighbours, `degree` how many they may be.
@@ -18,7 +18,7 @@ pub(super) fn reselect(
     points: &[u32],
     rows: &mut [Vec<u32>],
     degree: usize,
-    distance: impl Fn(u32, u32) -> f32 + Sync,
+    distance: impl Fn(u32, u32) -> u32 + Sync,
 ) {
     let mut candidates = rows.to_vec();
     for (point, row) in points.iter().zip(rows.iter()) {
@@ -30,25 +30,31 @@ pub(super) fn reselect(
     }
     let chosen = rows.par_iter_mut().zip(candidates).zip(points);
     chosen.for_each(|((row, mut candidates), point)| {
-        candidates.retain(|other| other != point && points.binary_search(other).is_ok());
-        candidates.sort_unstable();
-        candidates.dedup();
+        candidates.retain(|other| points.binary_search(other).is_ok());
+        prepare(*point, &mut candidates);
         *row = select(*point, &candidates, degree, &distance);
     });
+}
+
+/// Leaves each candidate once, and the point itself out.
+pub(super) fn prepare(point: u32, candidates: &mut Vec<u32>) {
+    candidates.retain(|other| *other != point);
+    candidates.sort_unstable();
+    candidates.dedup();
 }
 
 /// The neighbours that lie in different directions, nearest first, then as many of the others as there
 /// is room for. One is passed over when it is nearer to a neighbour already chosen than to the point:
 /// the way to it leads over that one (Malkov and Yashunin, algorithm 4).
-fn select(
+pub(super) fn select(
     point: u32,
     candidates: &[u32],
     degree: usize,
-    distance: impl Fn(u32, u32) -> f32,
+    distance: impl Fn(u32, u32) -> u32,
 ) -> Vec<u32> {
-    let mut near: Vec<(f32, u32)> =
+    let mut near: Vec<(u32, u32)> =
         candidates.iter().map(|other| (distance(point, *other), *other)).collect();
-    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    near.sort_unstable();
     let (mut chosen, mut passed_over) = (Vec::with_capacity(degree), Vec::new());
     for (away, other) in near {
         if chosen.len() == degree {
@@ -72,7 +78,7 @@ pub(super) fn connect(
     rows: &mut [Vec<u32>],
     entry: u32,
     degree: usize,
-    mut nearest: impl FnMut(u32) -> Vec<u32>,
+    nearest: impl Fn(u32) -> Vec<u32>,
 ) -> usize {
     let mut links = 0;
     let mut reached = vec![false; rows.len()];
@@ -125,8 +131,8 @@ mod tests {
 
     use super::*;
 
-    fn on_a_line(a: u32, b: u32) -> f32 {
-        a.abs_diff(b) as f32
+    fn on_a_line(a: u32, b: u32) -> u32 {
+        a.abs_diff(b)
     }
 
     #[test]

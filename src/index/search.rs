@@ -1,11 +1,11 @@
 //! Searching the frozen graph (Malkov and Yashunin, *Efficient and robust approximate nearest neighbor
-//! search using Hierarchical Navigable Small World graphs*, algorithms 2 and 5), and scanning all codes.
+//! search using Hierarchical Navigable Small World graphs*, algorithms 2 and 5).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
-use super::codes::{self, Codes};
+use super::codes::{Codes, Near};
 use super::graph::Graph;
 
 /// What a search looks at.
@@ -16,126 +16,134 @@ pub(super) struct Space<'a> {
     pub(super) codes: Codes<'a>,
 }
 
-/// The `k` nearest of all points, best first, ties by number: exact among the codes.
-pub(super) fn scan(codes: Codes<'_>, query: &[i8], k: usize) -> Vec<(u32, f32)> {
-    let near = |(row, point)| Near { cosine: codes::cosine(query, row), point };
-    let mut all: Vec<Near> = codes.rows().zip(0u32..).map(near).collect();
-    if k < all.len() {
-        all.select_nth_unstable_by(k, |a, b| b.cmp(a));
-        all.truncate(k);
-    }
-    all.sort_unstable_by(|a, b| b.cmp(a));
-    all.into_iter().map(|near| (near.point, near.cosine)).collect()
-}
-
-/// A point and its cosine; greater is nearer, ties by the lower number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Near {
-    cosine: f32,
-    point: u32,
-}
-
-impl Eq for Near {}
-
-impl Ord for Near {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.cosine.total_cmp(&other.cosine).then(other.point.cmp(&self.point))
-    }
-}
-
-impl PartialOrd for Near {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Which points a search has seen: a mark a point, and the number of the search, so that nothing need
-/// be cleared between two searches.
+/// Room for searches, kept between them: one for each that runs at once.
 #[derive(Debug, Default)]
-struct Visited {
-    marks: Vec<u32>,
-    epoch: u32,
-}
+pub(super) struct Scratch(Mutex<Vec<Room>>);
 
-impl Visited {
-    fn begin(&mut self, count: usize) {
-        if self.marks.len() != count || self.epoch == u32::MAX {
-            self.marks = vec![0; count];
-            self.epoch = 0;
-        }
-        self.epoch += 1;
-    }
-
-    /// Marks a point; whether it is the first time.
-    fn insert(&mut self, point: u32) -> bool {
-        let mark = &mut self.marks[point as usize];
-        std::mem::replace(mark, self.epoch) != self.epoch
-    }
-}
-
-/// Marks that were used before, one for each search that runs at once.
+/// What one search needs beside its result.
 #[derive(Debug, Default)]
-pub(super) struct Scratch(Mutex<Vec<Visited>>);
+struct Room {
+    /// For each point the number of the search that saw it last, so that nothing need be cleared
+    /// between two searches.
+    seen: Vec<u16>,
+    search: u16,
+    open: BinaryHeap<Reverse<Near>>,
+    found: BinaryHeap<Near>,
+    fresh: Vec<u32>,
+    distances: Vec<u32>,
+}
 
 impl Scratch {
-    /// The `k` nearest points that a search with `ef` candidates comes upon, best first.
-    pub(super) fn search(
+    /// The up to `ef` nearest points that a search with `ef` candidates in view comes upon, best first.
+    pub(super) fn search(&self, space: &Space<'_>, query: &[u8], ef: usize) -> Vec<Near> {
+        self.search_without(None, space, query, ef)
+    }
+
+    /// As [`Scratch::search`], as if one point were not there.
+    pub(super) fn search_without(
         &self,
+        hidden: Option<u32>,
         space: &Space<'_>,
-        count: usize,
-        query: &[i8],
-        k: usize,
+        query: &[u8],
         ef: usize,
-    ) -> Vec<(u32, f32)> {
-        if count == 0 {
+    ) -> Vec<Near> {
+        if space.codes.len() == 0 || ef == 0 {
             return Vec::new();
         }
-        let mut visited =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        visited.begin(count);
-        let nearest = search(space, &mut visited, query, ef.max(k));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(visited);
-        nearest.into_iter().take(k).map(|near| (near.point, near.cosine)).collect()
+        let rooms = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = rooms().pop().unwrap_or_default();
+        room.begin(space.codes.len());
+        let nearest = room.search(hidden, space, query, ef);
+        rooms().push(room);
+        nearest
     }
 }
 
-fn search(space: &Space<'_>, visited: &mut Visited, query: &[i8], ef: usize) -> Vec<Near> {
-    let near = |point: u32| Near { cosine: codes::cosine(query, space.codes.row(point)), point };
-    let mut best = near(space.graph.entry());
-    for layer in space.graph.layers_down() {
-        loop {
-            let neighbours = space.graph.above(space.graph_bytes, layer, best.point).map(near);
-            match neighbours.max().filter(|nearest| *nearest > best) {
-                Some(nearer) => best = nearer,
-                None => break,
-            }
+impl Room {
+    fn begin(&mut self, count: usize) {
+        if self.seen.len() != count || self.search == u16::MAX {
+            self.seen.clear();
+            self.seen.resize(count, 0);
+            self.search = 0;
         }
+        self.search += 1;
+        self.open.clear();
+        self.found.clear();
     }
-    visited.insert(best.point);
-    // What may lead further, nearest first; and the ef nearest so far, farthest first.
-    let mut open = BinaryHeap::from([best]);
-    let mut found = BinaryHeap::from([Reverse(best)]);
-    while let Some(next) = open.pop() {
-        let full = found.len() >= ef;
-        if full && found.peek().is_some_and(|Reverse(farthest)| next < *farthest) {
-            break;
+
+    fn search(
+        &mut self,
+        hidden: Option<u32>,
+        space: &Space<'_>,
+        query: &[u8],
+        ef: usize,
+    ) -> Vec<Near> {
+        let best = self.descend(hidden, space, query);
+        let Room { seen, search, open, found, fresh, distances } = self;
+        seen[best.point() as usize] = *search;
+        if let Some(hidden) = hidden {
+            seen[hidden as usize] = *search;
         }
-        for point in space.graph.base(space.graph_bytes, next.point) {
-            if !visited.insert(point) {
-                continue;
+        // What may lead further, nearest first; and the ef nearest so far, farthest first.
+        open.push(Reverse(best));
+        found.push(best);
+        while let Some(Reverse(next)) = open.pop() {
+            if found.len() >= ef && found.peek().is_some_and(|farthest| next > *farthest) {
+                break;
             }
-            let candidate = near(point);
-            let farthest = found.peek().map(|Reverse(farthest)| *farthest);
-            if found.len() < ef || farthest.is_some_and(|farthest| candidate > farthest) {
-                open.push(candidate);
-                found.push(Reverse(candidate));
-                if found.len() > ef {
-                    found.pop();
+            fresh.clear();
+            for point in space.graph.base(space.graph_bytes, next.point()) {
+                let seen = &mut seen[point as usize];
+                if std::mem::replace(seen, *search) != *search {
+                    space.codes.prefetch(point);
+                    fresh.push(point);
+                }
+            }
+            space.codes.distances(query, fresh, distances);
+            for (point, distance) in fresh.iter().zip(&*distances) {
+                let near = Near::new(*distance, *point);
+                if found.len() < ef {
+                    found.push(near);
+                } else {
+                    let mut farthest = found.peek_mut().expect("ef is not 0");
+                    if near >= *farthest {
+                        continue;
+                    }
+                    *farthest = near;
+                }
+                open.push(Reverse(near));
+            }
+            if let Some(Reverse(next)) = open.peek() {
+                space.graph.prefetch(space.graph_bytes, next.point());
+            }
+        }
+        let mut nearest: Vec<Near> = found.drain().collect();
+        nearest.sort_unstable();
+        nearest
+    }
+
+    /// The point of the base layer where the layers above lead to.
+    fn descend(&mut self, hidden: Option<u32>, space: &Space<'_>, query: &[u8]) -> Near {
+        let Room { fresh, distances, .. } = self;
+        let entry = space.graph.entry();
+        space.codes.distances(query, &[entry], distances);
+        let mut best = Near::new(distances[0], entry);
+        for layer in space.graph.layers_down() {
+            loop {
+                fresh.clear();
+                for point in space.graph.above(space.graph_bytes, layer, best.point()) {
+                    space.codes.prefetch(point);
+                    fresh.push(point);
+                }
+                space.codes.distances(query, fresh, distances);
+                let near = fresh.iter().zip(&*distances).map(|(p, d)| Near::new(*d, *p));
+                let near = near.filter(|near| Some(near.point()) != hidden).min();
+                match near.filter(|near| *near < best) {
+                    Some(nearer) => best = nearer,
+                    None => break,
                 }
             }
         }
+        best
     }
-    let mut found: Vec<Near> = found.into_iter().map(|Reverse(near)| near).collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found
 }

@@ -26,12 +26,14 @@ pub struct SearchCheck {
     /// The share of the exact search's hits that the index found, in [0, 1]; hits that are as near as the
     /// last of them count. 1 for an empty library.
     pub recall: f64,
+    /// The recall that the index was made for.
+    pub wanted: f64,
     /// Images that did not find themselves.
     pub lost: usize,
 }
 
 impl Library {
-    /// Lets `sample` images ask for their 10 nearest, by the index and by comparing with everything, and
+    /// Reads the whole index and holds it against its checksums; then lets `sample` images ask for their 10 nearest, by the index and by comparing with everything, and
     /// compares the answers. The sample is the same for the same `seed` and library. Takes one pass over all
     /// vectors; changes nothing.
     ///
@@ -48,9 +50,13 @@ impl Library {
         let options = FindOptions::default();
         let k = options.k;
         let index = match index::open(&self.index_folder(model), model.fingerprint, model.width) {
-            Ok(index) => Some(index),
+            Ok(index) => index,
             Err(unusable) => return Ok(Err(unusable)),
         };
+        if let Err(damaged) = index.verify() {
+            return Ok(Err(damaged));
+        }
+        let (wanted_recall, index) = (index.params().recall, Some(index));
         let search = Search { model: model.clone(), index, passing: None, options };
         let mut queries = Vec::new();
         for id in self.sample(model, sample, seed)? {
@@ -77,7 +83,7 @@ impl Library {
             lost += usize::from(hits.first().is_none_or(|found| found.hit.score < 1.0));
         }
         let recall = if wanted == 0 { 1.0 } else { found as f64 / wanted as f64 };
-        Ok(Ok(SearchCheck { queries: queries.len(), k, recall, lost }))
+        Ok(Ok(SearchCheck { queries: queries.len(), k, recall, wanted: wanted_recall, lost }))
     }
 
     /// Some of the images that a file holds, drawn by `seed`.

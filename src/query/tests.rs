@@ -1,37 +1,19 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::catalog::FileId;
 use crate::embedding::Features;
-use crate::network::{Channels, FeatureNetwork, Filter as Resampling, Layout, Preprocessing};
+use crate::index::{Params, Search};
+use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
 use crate::record::{
     ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
 };
 
-const WIDTH: usize = 16;
+const WIDTH: usize = 24;
 
-/// Numbers from -1 to 1, the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn vector(&mut self) -> Vec<f32> {
-        (0..WIDTH).map(|_| self.next()).collect()
-    }
-}
-
-/// A library of `count` images around 50 centres; the number of each is its width in pixels.
-fn library(count: u32) -> (tempfile::TempDir, Library, ModelRecord) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut library = Library::open(dir.path()).unwrap();
-    let mut random = Random(7);
-    let centres: Vec<_> = (0..50).map(|_| random.vector()).collect();
-    let network = FeatureNetwork {
+fn network() -> FeatureNetwork {
+    FeatureNetwork {
         name: "test".into(),
         fingerprint: ModelFingerprint::from_bytes([7; 32]),
         path: "test.onnx".into(),
@@ -41,82 +23,100 @@ fn library(count: u32) -> (tempfile::TempDir, Library, ModelRecord) {
         preprocessing: Preprocessing {
             size: 224,
             resize: 256,
-            filter: Resampling::Bilinear,
+            filter: Filter::Bilinear,
             channels: Channels::Rgb,
             layout: Layout::Nchw,
             scale: 1.0,
             mean: [0.0; 3],
             std: [1.0; 3],
         },
-    };
+    }
+}
+
+/// The numbers that a seed gives, in [-1, 1).
+fn numbers(mut seed: u64) -> impl FnMut() -> f32 {
+    move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Adds photos with random features, two of three in pairs that look nearly the same.
+fn add(library: &mut Library, names: std::ops::Range<usize>, seed: u64) {
+    let mut number = numbers(seed);
+    let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
     let mut batch = library.catalog_mut().batch().unwrap();
-    let model = batch.add_model(&network).unwrap();
+    let model = batch.add_model(&network()).unwrap();
     batch.use_model(model).unwrap();
-    let scope = batch.enter(Path::new("/photos"), None).unwrap();
-    for number in 1..=count {
-        let name = format!("{}/{number}.jpg", number % 50);
-        let hash = ContentHash::from_bytes(*blake3::hash(name.as_bytes()).as_bytes());
+    let scope = batch.enter(Path::new("/photos"), known).unwrap();
+    let mut values = vec![0.0; WIDTH];
+    for name in names {
+        match name % 3 {
+            0 => values.iter_mut().for_each(|v| *v += 0.01 * number()),
+            _ => values.iter_mut().for_each(|v| *v = number()),
+        }
+        let relative = PathBytes::from_bytes(format!("{name}.jpg").into_bytes());
+        let hash = ContentHash::from_bytes(*blake3::hash(relative.as_bytes()).as_bytes());
         let details = PhotoDetails::default();
-        let facts = PhotoFacts { width: number, height: number % 50, format: "jpeg", details };
+        let facts = PhotoFacts { width: 4, height: 3, format: "jpeg", details };
         let image = batch.add_image(&hash, &facts).unwrap();
-        let values =
-            centres[(number % 50) as usize].iter().map(|c| c + 0.5 * random.next()).collect();
-        batch.add_features(image, model, &Features::new(values, WIDTH).unwrap()).unwrap();
-        let relative = PathBytes::from_bytes(name.into_bytes());
-        let file = SourceFile { root: "/photos".into(), relative, size: 1, mtime_ns: 1 };
+        let features = Features::new(values.clone(), WIDTH).unwrap();
+        batch.add_features(image, model, &features).unwrap();
+        let file = SourceFile { root: "/photos".into(), relative, size: 3, mtime_ns: 1 };
         batch.link(scope.root, &file, image).unwrap();
     }
     batch.commit().unwrap();
-    let model = library.model(None).unwrap();
-    (dir, library, model)
 }
 
-/// Half, a hundredth and a ten-thousandth of the images, spread evenly, in one cluster, and far from the
-/// query: what is found is what comparing all of them finds.
-#[test]
-fn a_filter_gives_what_comparing_all_that_pass_gives() {
-    let (_dir, mut library, model) = library(10_000);
-    let watch = Watch::none();
-    library.rebuild_index(&model, &watch).unwrap();
-    // One is gone.
+fn remove(library: &mut Library, names: &[usize]) {
+    let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
     let mut batch = library.catalog_mut().batch().unwrap();
-    batch.unlink(FileId(1)).unwrap();
+    let scope = batch.enter(Path::new("/photos"), known).unwrap();
+    for name in names {
+        let path = PathBytes::from_bytes(format!("{name}.jpg").into_bytes());
+        batch.unlink_path(scope.root, &path).unwrap();
+    }
     batch.commit().unwrap();
-    for (filter, passing) in [
-        ("width <= 5000", 4_999),
-        ("path:1?/*.jpg or path:2?/*.jpg or height:30..34", 5_000),
-        ("width:101..200", 100),
-        ("height:7 width<=5000", 100),
-        ("width:1234", 1),
-        ("width:20000", 0),
-    ] {
-        let filter: Filter = filter.parse().unwrap();
-        assert_eq!(
-            library.catalog().passing(model.id, &filter).unwrap().len(),
-            passing,
-            "{filter:?}"
-        );
-        for id in [2, 507, 1_234, 9_999] {
-            let query = library.embedding_of(&model, ImageId(id)).unwrap();
-            let options = FindOptions { filter: Some(filter.clone()), ..FindOptions::default() };
-            let found = library.find(&model, &query, &options, &watch).unwrap();
-            let exact = FindOptions { exact: true, ..options };
-            let expected = library.find(&model, &query, &exact, &watch).unwrap();
-            assert_eq!(found.len(), passing.min(10));
-            assert_eq!(found, expected, "image {id}, {filter:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn no_image_that_is_gone_is_found_and_the_query_itself_always_is(
+        indexed in 150usize..700,
+        newer in 0usize..40,
+        gone in prop::collection::btree_set(0usize..700, 0..200),
+        k in 1usize..30,
+        seed in any::<u64>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut library = Library::open(dir.path()).unwrap();
+        add(&mut library, 0..indexed, seed);
+        let model = library.model(None).unwrap();
+        let params = Params { code_width: 16, recall: 0.9, ..Params::default() };
+        library.rebuild_index_as(&model, params, &Watch::none()).unwrap();
+        add(&mut library, indexed..indexed + newer, seed ^ 1);
+        let gone: Vec<usize> = gone.into_iter().filter(|name| *name < indexed + newer).collect();
+        remove(&mut library, &gone);
+
+        let alive: Vec<usize> = (0..indexed + newer).filter(|name| !gone.contains(name)).collect();
+        for name in alive.iter().step_by(alive.len() / 20 + 1) {
+            // Ids are given in the order of the names, from 1.
+            let id = ImageId(*name as i64 + 1);
+            let query = library.embedding_of(&model, id).unwrap();
+            for search in [Search::Auto, Search::Hnsw, Search::Exact] {
+                let options = FindOptions { k, search, ..FindOptions::default() };
+                let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+                prop_assert_eq!(found.len(), k.min(alive.len()));
+                prop_assert_eq!(found[0].hit.id, id, "{:?}", search);
+                prop_assert_eq!(found[0].hit.score, 1.0);
+                prop_assert!(found.is_sorted_by(|a, b| a.hit.score >= b.hit.score));
+                for found in &found {
+                    prop_assert!(!gone.contains(&(found.hit.id.0 as usize - 1)));
+                    let stored = library.embedding_of(&model, found.hit.id).unwrap();
+                    prop_assert_eq!(found.hit.score, query.cosine(&stored));
+                }
+            }
         }
     }
-}
-
-#[test]
-fn a_check_compares_the_index_with_everything() {
-    let (_dir, library, model) = library(3_000);
-    let watch = Watch::none();
-    let check = || library.check_search(&model, 40, 1, &watch).unwrap();
-    assert!(matches!(check(), Err(Unusable::Missing)), "looking makes nothing");
-    library.rebuild_index(&model, &watch).unwrap();
-    let found = check().unwrap();
-    assert_eq!((found.queries, found.k, found.lost), (40, 10, 0));
-    assert!(found.recall >= 0.99, "{found:?}");
-    assert_eq!(check().unwrap(), found, "the same in every run");
 }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::Context as _;
-use clap::ValueHint;
+use clap::{ValueEnum, ValueHint};
 use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
 use likeness::filter::Filter;
+use likeness::index::Search;
 use likeness::library::Library;
 use likeness::photo::Region;
 use likeness::query::FindOptions;
@@ -98,9 +99,12 @@ pub(crate) struct Args {
     /// Only images that pass, as `camera:canon and taken:2024`; never fewer than K when so many do
     #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
     filter: Option<Filter>,
+    /// How the index is searched
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    search: How,
 
     /// Compare with every image instead of asking the index
-    #[arg(long)]
+    #[arg(long, conflicts_with = "search")]
     exact: bool,
 
     /// Leave out the query itself, when it is in the library
@@ -121,6 +125,26 @@ pub(crate) struct Args {
     /// End paths with NUL instead of a newline; means --format paths
     #[arg(short = '0')]
     nul: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    /// Whichever is faster: exact up to 10,000 images
+    Auto,
+    /// By the graph, as deep as `rebuild --recall` says
+    Hnsw,
+    /// By the codes of all images, on all cores
+    Exact,
+}
+
+impl From<How> for Search {
+    fn from(how: How) -> Self {
+        match how {
+            How::Auto => Search::Auto,
+            How::Hnsw => Search::Hnsw,
+            How::Exact => Search::Exact,
+        }
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -147,6 +171,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         k: args.k,
         min_score: args.min_score,
         exact: args.exact,
+        search: args.search.into(),
         filter: args.filter.clone(),
         ..FindOptions::default()
     };

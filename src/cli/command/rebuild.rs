@@ -14,18 +14,37 @@ use crate::cli::exit::Exit;
 #[command(after_help = "\
 Examples:
   likeness rebuild
-  likeness rebuild --model resnet50-v1-12")]
+  likeness rebuild --recall 0.999          search deeper from now on
+  likeness rebuild --model resnet50-v1-12
+
+What is said of the recall and of codes is kept for later builds.")]
 pub(crate) struct Args {
     /// The model whose index is made [default: that of the last `index`]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+
+    /// The share of the true nearest ten that graph searches shall find [default: as before, or 0.99]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    recall: Option<f64>,
+
+    /// Components of the codes that are searched, one byte each [default: as before, or 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..=4096))]
+    code_width: Option<u16>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let inside = |share: &f64| (0.5..=1.0).contains(share);
+    text.parse().ok().filter(inside).ok_or_else(|| "expected a number from 0.5 to 1".to_owned())
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let library = Library::open_existing(&context.library)?;
     let _lock = library.lock()?;
     let model = library.model(args.model.as_deref())?;
-    let index = library.rebuild_index(&model, &context.watch())?;
+    let mut params = library.index_params(&model).unwrap_or_default();
+    params.recall = args.recall.unwrap_or(params.recall);
+    params.code_width = args.code_width.map_or(params.code_width, usize::from);
+    let index = library.rebuild_index_as(&model, params, &context.watch())?;
     let mut out = context.stdout();
     writeln!(out, "{} images in {}", index.len(), index.generation())?;
     out.flush()?;

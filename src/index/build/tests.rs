@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::index::{Unusable, open, synthetic};
+use crate::index::manifest::FILES;
+use crate::index::{Depth, Search, Unusable, open, synthetic};
+use crate::record::Hit;
 
 const WIDTH: usize = 64;
 const MODEL: ModelFingerprint = ModelFingerprint::from_bytes([3; 32]);
@@ -22,6 +24,11 @@ fn build_from(folder: &Path, embeddings: &[Embedding]) -> Index {
     build(folder, &contents, Params::default(), &Watch::none()).unwrap()
 }
 
+/// What a search of the graph finds, whatever the size.
+fn by_graph(index: &Index, query: &Embedding, k: usize, ef: usize) -> Vec<Hit> {
+    index.search_to(query, k, Depth { ef: Some(ef), rerank: ef }).unwrap()
+}
+
 fn exact(embeddings: &[Embedding], query: &Embedding, k: usize) -> Vec<i64> {
     let mut all: Vec<(f32, i64)> =
         embeddings.iter().zip(1..).map(|(e, n)| (query.cosine(e), n * 10)).collect();
@@ -39,8 +46,8 @@ fn the_graph_finds_what_exact_search_finds() {
     let queries: Vec<_> = all.iter().step_by(60).collect();
     for query in &queries {
         let expected = exact(&all, query, 10);
-        let candidates = index.search(query, 50, 96);
-        found += expected.iter().filter(|id| candidates.iter().any(|c| c.id.0 == **id)).count();
+        let hits = by_graph(&index, query, 10, 64);
+        found += expected.iter().filter(|id| hits.iter().any(|hit| hit.id.0 == **id)).count();
     }
     let recall = found as f64 / (queries.len() * 10) as f64;
     assert!(recall >= 0.99, "recall@10 {recall} with seed {seed}");
@@ -53,7 +60,7 @@ fn every_point_finds_itself() {
     let dir = tempfile::tempdir().unwrap();
     let index = build_from(dir.path(), &all);
     for (query, number) in all.iter().zip(1..) {
-        let found = index.search(query, 10, 64);
+        let found = by_graph(&index, query, 10, 16);
         assert!(found.iter().any(|c| c.id == ImageId(number * 10)), "{number} with seed {seed}");
     }
 }
@@ -64,7 +71,7 @@ fn thousands_of_copies_are_all_reachable() {
     all.extend(std::iter::repeat_n(all[0].clone(), 2_500));
     let dir = tempfile::tempdir().unwrap();
     let index = build_from(dir.path(), &all);
-    let found = index.search(&all[499], 3_000, 3_000);
+    let found = by_graph(&index, &all[499], 3_000, 3_000);
     assert_eq!(found.iter().map(|c| c.id).collect::<HashSet<_>>().len(), 3_000);
 }
 
@@ -75,7 +82,7 @@ fn none_one_and_two_points_are_an_index_too() {
         let all = embeddings(count, 5);
         let index = build_from(dir.path(), &all);
         assert_eq!(index.len(), count);
-        let found = index.search(&embeddings(1, 5)[0], 10, 64);
+        let found = index.search(&embeddings(1, 5)[0], 10, Search::Auto).unwrap();
         assert_eq!(found.len(), count);
         assert!(open(dir.path(), MODEL, WIDTH).is_ok());
     }
@@ -100,7 +107,7 @@ fn a_new_generation_replaces_the_old_one_and_leaves_nothing_behind() {
     let new = build_from(dir.path(), &embeddings(20, 1));
     assert_ne!(old.generation(), new.generation());
     // The old one is still mapped and still answers.
-    assert_eq!(old.search(&embeddings(1, 1)[0], 3, 64).len(), 3);
+    assert_eq!(old.search(&embeddings(1, 1)[0], 3, Search::Auto).unwrap().len(), 3);
     let mut left: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -132,14 +139,14 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
     let index = build_from(dir.path(), &embeddings(30, 1));
     let generation = dir.path().join(index.generation());
     drop(index);
-    for name in [CODES, GRAPH, IDS] {
+    for name in FILES {
         let path = generation.join(name);
         let whole = std::fs::read(&path).unwrap();
         for at in (0..whole.len()).step_by(whole.len() / 20 + 1) {
             let mut flipped = whole.clone();
             flipped[at] ^= 1;
             std::fs::write(&path, &flipped).unwrap();
-            let opened = open(dir.path(), MODEL, WIDTH);
+            let opened = open(dir.path(), MODEL, WIDTH).and_then(|index| index.verify());
             assert!(matches!(opened, Err(Unusable::Damaged { .. })), "{name} flipped at {at}");
             std::fs::write(&path, &whole[..at]).unwrap();
             let opened = open(dir.path(), MODEL, WIDTH);
@@ -184,9 +191,9 @@ fn bursts_of_near_copies_hide_nothing() {
 
     let (mut found, mut wanted) = (0, 0);
     for query in all.iter().step_by(20) {
-        let tenth = index.search(query, 10, usize::MAX)[9].cosine;
-        let near = index.search(query, 10, 64);
-        found += near.iter().filter(|candidate| candidate.cosine >= tenth).count();
+        let tenth = index.search(query, 10, Search::Exact).unwrap()[9].score;
+        let near = by_graph(&index, query, 10, 64);
+        found += near.iter().filter(|hit| hit.score >= tenth).count();
         wanted += 10;
     }
     let recall = f64::from(found as u32) / f64::from(wanted);

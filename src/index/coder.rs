@@ -1,0 +1,282 @@
+//! Vectors → codes of 7 bits a component, whose squared L2 distances order like the cosine.
+//!
+//! A code is the vector's place in the library's principal components, or in a small library the vector
+//! itself, centred on the library's mean, with one scale for all components: so distances between
+//! codes are those between unit vectors, ‖a - b‖² = 2 - 2 cos, less what the components leave out.
+//!
+//! ```text
+//! header   8 u32: magic, version, width, code width, components (0 or code width), bits of the step, 0, 0
+//! offset   code width f32: where the mean lies
+//! rows     components × width i16: orthonormal, times 2¹⁵
+//! ```
+
+use rayon::prelude::*;
+
+use super::codes::row_bytes;
+use super::kernel::Kernel;
+use super::pca;
+use super::vectors::Vectors;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"lkco");
+const VERSION: u32 = 1;
+const HEADER: usize = 8 * 4;
+
+/// The code of the mean; codes reach as far below as above.
+const MIDDLE: f32 = 64.0;
+
+/// What unit vectors are multiplied with to be projected in integers: no dot product of two of them
+/// then leaves 32 bits (Cauchy and Schwarz), and the rounding is a hundredth of a code's step.
+const UNIT: f32 = 32_767.0;
+
+/// Vectors that components are learned from, at most; more change nothing.
+const LEARN_FROM: usize = 50_000;
+
+/// Components are learned from so many vectors each, at least. From fewer they fit those vectors and no
+/// others, and then there is no need either.
+const VECTORS_A_COMPONENT: usize = 8;
+
+/// Rows looked at to choose the scale.
+const SCALE_FROM: usize = 4_096;
+
+/// Turns vectors into codes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Coder {
+    width: usize,
+    code_width: usize,
+    step: f32,
+    offset: Vec<f32>,
+    /// None where the vector itself is the code.
+    components: Vec<i16>,
+}
+
+/// A coder and how much of the vectors' variance its codes keep.
+pub(super) struct Learned {
+    pub(super) coder: Coder,
+    pub(super) kept: f32,
+}
+
+/// Learns codes of `code_width` components, or of all where that is no fewer or the vectors are too few
+/// to learn from. The same vectors give the same coder.
+pub(super) fn learn(vectors: Vectors<'_>, code_width: usize) -> Learned {
+    let width = vectors.width();
+    let sample = spread(vectors.len(), LEARN_FROM);
+    let few = vectors.len() < VECTORS_A_COMPONENT * code_width;
+    let mut coder = if few || code_width >= width {
+        let offset = pca::mean(vectors, &sample);
+        Learned {
+            coder: Coder { width, code_width: width, step: 1.0, offset, components: Vec::new() },
+            kept: 1.0,
+        }
+    } else {
+        let pca = pca::train(vectors, &sample, code_width);
+        let components: Vec<i16> =
+            pca.components.iter().map(|v| (v * UNIT).round() as i16).collect();
+        let rows = pca.components.chunks_exact(width);
+        let offset = rows.map(|row| crate::embedding::dot(row, &pca.mean) as f32).collect();
+        Learned {
+            coder: Coder { width, code_width, step: 1.0, offset, components },
+            kept: pca.kept,
+        }
+    };
+    coder.coder.choose_step(vectors);
+    coder
+}
+
+/// Up to `most` of the points `0..count`, at equal distances.
+pub(super) fn spread(count: usize, most: usize) -> Vec<u32> {
+    let chosen = count.min(most);
+    (0..chosen).map(|i| (i * count / chosen) as u32).collect()
+}
+
+impl Coder {
+    /// The components of a code.
+    pub(super) fn code_width(&self) -> usize {
+        self.code_width
+    }
+
+    /// Whether codes are principal components.
+    pub(super) fn is_learned(&self) -> bool {
+        !self.components.is_empty()
+    }
+
+    /// The code of a unit vector of the coder's width: a row of whole blocks.
+    pub(super) fn encode(&self, vector: &[f32]) -> Vec<u8> {
+        let mut row = vec![MIDDLE as u8; row_bytes(self.code_width)];
+        let scale = 1.0 / self.step;
+        for (code, value) in row.iter_mut().zip(self.place(vector)) {
+            // Saturates, and takes what is no number for zero.
+            *code = ((value * scale).round() + MIDDLE).clamp(0.0, 127.0) as u8;
+        }
+        row
+    }
+
+    /// Where a vector lies from the mean, before it is made small.
+    fn place(&self, vector: &[f32]) -> Vec<f32> {
+        assert_eq!(vector.len(), self.width, "embeddings of different models never meet");
+        if self.components.is_empty() {
+            return vector.iter().zip(&self.offset).map(|(v, o)| v - o).collect();
+        }
+        let kernel = Kernel::best();
+        let vector: Vec<i16> = vector.iter().map(|v| (v * UNIT).round() as i16).collect();
+        let rows = self.components.chunks_exact(self.width).zip(&self.offset);
+        rows.map(|(row, o)| kernel.dot(row, &vector) as f32 / (UNIT * UNIT) - o).collect()
+    }
+
+    /// Chooses the step that loses least: a fine one cuts off what lies far out, a coarse one rounds.
+    fn choose_step(&mut self, vectors: Vectors<'_>) {
+        let sample = spread(vectors.len(), SCALE_FROM);
+        let places: Vec<f32> =
+            sample.par_iter().flat_map_iter(|point| self.place(vectors.row(*point))).collect();
+        let farthest = places.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        if farthest == 0.0 {
+            return;
+        }
+        let loss = |step: f32| -> f64 {
+            let chunks = places.par_chunks(1 << 16).map(|places| -> f64 {
+                let lost = |v: &f32| {
+                    let code = (v / step).round().clamp(-MIDDLE, 127.0 - MIDDLE);
+                    f64::from(v - code * step).powi(2)
+                };
+                places.iter().map(lost).sum()
+            });
+            // In one order, whatever the number of threads.
+            chunks.collect::<Vec<f64>>().iter().sum()
+        };
+        let steps = (0..16).map(|i| farthest / (127.0 - MIDDLE) * 0.85f32.powi(i));
+        let best = steps.map(|step| (loss(step), step)).min_by(|a, b| a.0.total_cmp(&b.0));
+        self.step = best.map_or(1.0, |(_, step)| step);
+    }
+
+    /// The file's bytes.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let components = self.components.len() / self.width.max(1);
+        let numbers = [
+            MAGIC,
+            VERSION,
+            self.width as u32,
+            self.code_width as u32,
+            components as u32,
+            self.step.to_bits(),
+            0,
+            0,
+        ];
+        let mut bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
+        bytes.extend(self.offset.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(self.components.iter().flat_map(|v| v.to_le_bytes()));
+        bytes
+    }
+
+    /// Reads what [`Coder::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// What is wrong with it, for a person.
+    pub(super) fn parse(bytes: &[u8], width: usize) -> Result<Self, String> {
+        let (header, rest) = bytes.split_at_checked(HEADER).ok_or("ends early")?;
+        let mut numbers = header.as_chunks::<4>().0.iter().map(|n| u32::from_le_bytes(*n));
+        let mut next = || numbers.next().expect("eight numbers");
+        if (next(), next()) != (MAGIC, VERSION) {
+            return Err("is no coder of this version".to_owned());
+        }
+        let [found, code_width, components] = [next(), next(), next()].map(|n| n as usize);
+        let step = f32::from_bits(next());
+        let sound = found == width
+            && (1..=width).contains(&code_width)
+            && (components == code_width || (components == 0 && code_width == width))
+            && step.is_normal()
+            && step > 0.0;
+        let size =
+            code_width.saturating_mul(4).saturating_add(components.saturating_mul(2 * width));
+        if !sound || rest.len() != size {
+            return Err("has impossible sizes".to_owned());
+        }
+        let (offset, components) = rest.split_at(4 * code_width);
+        let offset = offset.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        let components =
+            components.as_chunks::<2>().0.iter().map(|v| i16::from_le_bytes(*v)).collect();
+        Ok(Self { width, code_width, step, offset, components })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::embedding::Embedding;
+    use crate::index::codes::Codes;
+    use crate::index::synthetic;
+
+    const WIDTH: usize = 96;
+
+    fn embeddings(count: usize) -> Vec<Embedding> {
+        let vectors = synthetic::vectors(count, WIDTH, 9);
+        vectors.map(|values| Embedding::normalised(&values).unwrap()).collect()
+    }
+
+    fn learned(embeddings: &[Embedding], code_width: usize) -> Learned {
+        let floats: Vec<f32> = embeddings.iter().flat_map(|e| e.as_slice()).copied().collect();
+        // SAFETY: any float is four bytes.
+        learn(Vectors::new(unsafe { floats.align_to().1 }, WIDTH), code_width)
+    }
+
+    #[test]
+    fn distances_of_codes_order_like_cosines() {
+        let all = embeddings(1_000);
+        for (code_width, few) in [(48, false), (256, true)] {
+            let Learned { coder, kept } = learned(&all, code_width);
+            assert_eq!(coder.is_learned(), !few);
+            assert!(kept > 0.9, "{kept}");
+            let rows: Vec<u8> = all.iter().flat_map(|e| coder.encode(e.as_slice())).collect();
+            let codes = Codes::new(&rows, row_bytes(coder.code_width()));
+            let near = |distance: &dyn Fn(usize) -> f32, k: usize| {
+                let mut others: Vec<usize> = (1..all.len()).collect();
+                others.sort_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+                others.truncate(k);
+                others
+            };
+            let by_vectors = near(&|other| -all[0].cosine(&all[other]), 10);
+            let by_codes = near(&|other| codes.between(0, other as u32) as f32, 30);
+            assert!(by_vectors.iter().all(|point| by_codes.contains(point)), "{kept}");
+            assert_eq!(codes.between(7, 7), 0);
+        }
+    }
+
+    #[test]
+    fn a_coder_survives_its_bytes() {
+        let all = embeddings(500);
+        for code_width in [16, 256] {
+            let coder = learned(&all, code_width).coder;
+            assert_eq!(Coder::parse(&coder.to_bytes(), WIDTH), Ok(coder.clone()));
+            assert!(Coder::parse(&coder.to_bytes(), WIDTH + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn equal_vectors_and_a_single_one_have_codes_too() {
+        let one = embeddings(1);
+        for count in [1, 300] {
+            let all = vec![one[0].clone(); count];
+            let coder = learned(&all, 16).coder;
+            assert_eq!(Coder::parse(&coder.to_bytes(), WIDTH).unwrap(), coder);
+            coder.encode(one[0].as_slice());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_gives_an_error_or_a_coder_that_encodes(
+            at in 0usize..2_000, value in any::<u8>(), cut in 0usize..200,
+        ) {
+            let coder = Coder {
+                width: 8, code_width: 4, step: 0.1, offset: vec![0.0; 4], components: vec![9; 32],
+            };
+            let mut bytes = coder.to_bytes();
+            let at = at % bytes.len();
+            bytes[at] ^= value;
+            bytes.truncate(bytes.len() - cut.saturating_sub(150));
+            if let Ok(coder) = Coder::parse(&bytes, 8) {
+                prop_assert_eq!(coder.encode(&[0.3; 8]).len(), 64);
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The published generation, open: memory-mapped, checked, searched.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::coder::Coder;
+use super::codes::{Codes, Near, row_bytes};
+use super::graph::Graph;
+use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
+use super::scan::scan;
+use super::search::{Scratch, Space};
+use super::vectors::Vectors;
+use super::{Calibration, Coding, Params, Unusable};
+use crate::embedding::Embedding;
+use crate::record::{Hit, ImageId, ModelFingerprint};
+
+/// Up to so many points every search scans all codes: that is exact, and no slower than the graph
+/// (`cargo bench --bench search`).
+pub(super) const SCAN_UP_TO: usize = 10_000;
+
+/// Candidates that a scan orders by their vectors, at least, and how many for each image asked for.
+const SCAN_RERANK: (usize, usize) = (100, 4);
+
+/// Codes and graph up to so many bytes are hashed whenever they are opened: that takes 2 ms. What is
+/// larger is looked over only: damage there may cost a hit, never a crash, a wrong score or a wrong id.
+const HASH_UP_TO: u64 = 16 << 20;
+
+/// How candidates are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Search {
+    /// By scanning up to 10,000 images, else by the graph.
+    #[default]
+    Auto,
+    /// By the graph: most of the nearest, see [`Params::recall`]. Where more than a fifth of all images
+    /// would be looked at, they are scanned instead.
+    Hnsw,
+    /// By scanning the codes of all images: the time grows with their number.
+    Exact,
+}
+
+/// How deep a search looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Candidates a graph search keeps in view; `None` scans all codes.
+    pub ef: Option<usize>,
+    /// Candidates ordered by their vectors.
+    pub rerank: usize,
+}
+
+/// An open index, to be searched from any number of threads.
+#[derive(Debug)]
+pub struct Index {
+    folder: PathBuf,
+    manifest: Manifest,
+    coder: Coder,
+    graph: Graph,
+    codes: Mmap,
+    graph_bytes: Mmap,
+    ids: Mmap,
+    vectors: Mmap,
+    scratch: Scratch,
+}
+
+/// Opens the published generation in `folder`. Sizes and headers are checked, and the hashes of all but
+/// the vectors; those of codes and graph up to 16 MiB only, so that opening takes a few milliseconds
+/// whatever the size. A damaged vector is noticed when it is used, the rest by [`Index::verify`].
+///
+/// # Errors
+/// [`Unusable`], whatever is wrong: the caller builds a new one.
+pub fn open(folder: &Path, fingerprint: ModelFingerprint, width: usize) -> Result<Index, Unusable> {
+    let manifest = manifest::read(&folder.join(MANIFEST))?;
+    if (manifest.fingerprint, manifest.width) != (fingerprint, width) {
+        return Err(Unusable::OtherModel);
+    }
+    let here = folder.join(&manifest.generation);
+    let damaged = |name: &str, what: String| Unusable::Damaged { path: here.join(name), what };
+    if manifest.generation.contains(['/', '\\', '.']) {
+        return Err(damaged("", "is no name of a generation".to_owned()));
+    }
+    let map = |name: &str| -> Result<Mmap, Unusable> {
+        let path = here.join(name);
+        let record = manifest.files.get(name);
+        let record = record.ok_or_else(|| damaged(name, "is not listed".to_owned()))?;
+        let mapped = File::open(&path)
+            // SAFETY: generations are written once, under a name of their own, and only ever deleted
+            // whole; a deleted file stays mapped. Who else writes into the library folder may cause a
+            // fault, as with any memory-mapped file.
+            .and_then(|file| unsafe { Mmap::map(&file) })
+            .map_err(|error| damaged(name, format!("cannot be read: {error}")))?;
+        if mapped.len() as u64 != record.bytes {
+            return Err(damaged(name, "has another size than was written".to_owned()));
+        }
+        let large = matches!(name, CODES | GRAPH) && record.bytes > HASH_UP_TO;
+        if name != VECTORS && !large && !is_as_written(&mapped, &record.blake3) {
+            return Err(damaged(name, "has other bytes than were written".to_owned()));
+        }
+        Ok(mapped)
+    };
+    let rows = |name: &str, row_bytes: usize| -> Result<Mmap, Unusable> {
+        let mapped = map(name)?;
+        if manifest.count.checked_mul(row_bytes) != Some(mapped.len()) {
+            return Err(damaged(name, format!("holds no {} rows", manifest.count)));
+        }
+        Ok(mapped)
+    };
+    let coder = Coder::parse(&map(CODER)?, width).map_err(|what| damaged(CODER, what))?;
+    let codes = rows(CODES, row_bytes(coder.code_width()))?;
+    let ids = rows(IDS, size_of::<i64>())?;
+    let vectors = rows(VECTORS, width * size_of::<f32>())?;
+    let graph_bytes = map(GRAPH)?;
+    let graph = Graph::parse(&graph_bytes, manifest.count).map_err(|what| damaged(GRAPH, what))?;
+    let scratch = Scratch::default();
+    Ok(Index { folder: here, manifest, coder, graph, codes, graph_bytes, ids, vectors, scratch })
+}
+
+fn is_as_written(bytes: &[u8], blake3: &str) -> bool {
+    blake3::Hasher::new().update_rayon(bytes).finalize().to_hex().as_str() == blake3
+}
+
+impl Index {
+    /// How many images it holds.
+    pub fn len(&self) -> usize {
+        self.manifest.count
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.manifest.count == 0
+    }
+
+    /// The name of its generation.
+    pub fn generation(&self) -> &str {
+        &self.manifest.generation
+    }
+
+    /// The newest embedding it holds: what is newer in the catalog is not in it.
+    pub fn last_sequence(&self) -> i64 {
+        self.manifest.last_sequence
+    }
+
+    /// How it was built.
+    pub fn params(&self) -> Params {
+        self.manifest.params
+    }
+
+    /// What its codes are.
+    pub fn coding(&self) -> Coding {
+        self.manifest.coding
+    }
+
+    /// How deep its searches look, and what they found when that was measured.
+    pub fn calibration(&self) -> Calibration {
+        self.manifest.calibration
+    }
+
+    /// The size of its files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.files.values().map(|file| file.bytes).sum()
+    }
+
+    /// The bytes of what is searched: codes, graph and the coder. Vectors order what was found.
+    pub fn searched_bytes(&self) -> u64 {
+        let searched = [CODER, CODES, GRAPH].map(|name| self.manifest.files[name].bytes);
+        searched.iter().sum()
+    }
+
+    /// Reads every byte and compares its hash with that of what was written.
+    ///
+    /// # Errors
+    /// [`Unusable::Damaged`], naming the first file that differs.
+    pub fn verify(&self) -> Result<(), Unusable> {
+        let bytes: [&[u8]; 5] =
+            [&self.coder.to_bytes(), &self.codes, &self.graph_bytes, &self.ids, &self.vectors];
+        for (name, bytes) in FILES.into_iter().zip(bytes) {
+            if !is_as_written(bytes, &self.manifest.files[name].blake3) {
+                return Err(self.damaged(name, "has other bytes than were written"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How deep a search for the `k` nearest looks.
+    pub fn depth(&self, k: usize, how: Search) -> Depth {
+        let scanned =
+            Depth { ef: None, rerank: SCAN_RERANK.0.max(k.saturating_mul(SCAN_RERANK.1)) };
+        let Calibration { ef_search, rerank, .. } = self.manifest.calibration;
+        // What was calibrated for ten images, in proportion for more.
+        let scaled = |ten: usize| ten.max(ten.saturating_mul(k).div_ceil(10)).max(k);
+        let ef = scaled(ef_search).max(scaled(rerank));
+        let scan = match how {
+            Search::Auto => self.len() <= SCAN_UP_TO,
+            Search::Hnsw => false,
+            Search::Exact => true,
+        };
+        if scan || ef > self.len() / 5 {
+            return scanned;
+        }
+        Depth { ef: Some(ef), rerank: scaled(rerank) }
+    }
+
+    /// Up to `k` images near the query, best first, equal ones by id, with their exact cosines.
+    ///
+    /// # Errors
+    /// [`Unusable::Damaged`] when a vector that it comes upon is.
+    ///
+    /// # Panics
+    /// When the query's width is not the index's: embeddings of different models never meet.
+    pub fn search(&self, query: &Embedding, k: usize, how: Search) -> Result<Vec<Hit>, Unusable> {
+        self.search_to(query, k, self.depth(k, how))
+    }
+
+    /// As [`Index::search`], looking as deep as is said.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    ///
+    /// # Panics
+    /// As [`Index::search`].
+    pub fn search_to(
+        &self,
+        query: &Embedding,
+        k: usize,
+        depth: Depth,
+    ) -> Result<Vec<Hit>, Unusable> {
+        assert_eq!(query.width(), self.manifest.width, "embeddings of different models never meet");
+        let code = self.coder.encode(query.as_slice());
+        let codes = Codes::new(&self.codes, row_bytes(self.coder.code_width()));
+        let near = match depth.ef {
+            None => scan(codes, &code, depth.rerank),
+            Some(ef) => {
+                let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
+                self.scratch.search(&space, &code, ef)
+            }
+        };
+        let chosen = near.len().min(depth.rerank);
+        self.order(query, &near[..chosen], k)
+    }
+
+    /// The `k` best of some points by their vectors.
+    fn order(&self, query: &Embedding, near: &[Near], k: usize) -> Result<Vec<Hit>, Unusable> {
+        let vectors = Vectors::new(&self.vectors, self.manifest.width);
+        let damaged = || self.damaged(VECTORS, "holds a vector that is none");
+        let mut hits = Vec::with_capacity(near.len());
+        for (i, point) in near.iter().enumerate() {
+            if let Some(next) = near.get(i + 1) {
+                vectors.prefetch(next.point());
+            }
+            let score = vectors.cosine(query, point.point()).ok_or_else(damaged)?;
+            hits.push((Hit { id: self.id(point.point()), score }, point.point()));
+        }
+        hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
+        hits.truncate(k);
+        if !hits.iter().all(|(_, point)| vectors.is_sound(*point)) {
+            return Err(damaged());
+        }
+        Ok(hits.into_iter().map(|(hit, _)| hit).collect())
+    }
+
+    fn id(&self, point: u32) -> ImageId {
+        let at = point as usize * size_of::<i64>();
+        let bytes = self.ids[at..at + size_of::<i64>()].try_into().expect("eight bytes");
+        ImageId(i64::from_le_bytes(bytes))
+    }
+
+    fn damaged(&self, name: &str, what: &str) -> Unusable {
+        Unusable::Damaged { path: self.folder.join(name), what: what.to_owned() }
+    }
+}

@@ -1,8 +1,8 @@
 //! Codes → a graph. The only file that knows of hnsw_rs, which drafts and nothing more.
 //!
-//! hnsw_rs's searches while inserting take most of a build, and run at a third of the speed of ours. So
-//! it drafts with few candidates in view, and every point then looks for its neighbours once more by
-//! searching the frozen draft: half the time for the same recall.
+//! hnsw_rs's searches while inserting take most of a build, and are slower than ours. So it drafts with few
+//! candidates in view, and every point then looks for its neighbours once more by searching the frozen
+//! draft. How few, and how many afterwards, is not tuned yet.
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;

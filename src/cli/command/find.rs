@@ -129,7 +129,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum How {
-    /// Whichever is faster: exact up to 10,000 images
+    /// Exact up to 10,000 images, the graph beyond
     Auto,
     /// By the graph, as deep as `rebuild --recall` says
     Hnsw,

@@ -126,12 +126,11 @@ impl Library {
         options: &FindOptions,
         watch: &Watch<'_>,
     ) -> Result<Vec<Match>> {
-        let search = self.prepare_search(model, options, watch)?;
+        let mut search = self.prepare_search(model, options, watch)?;
         match self.answer(&search, query, &[]) {
             // Damage that shows only where a search comes by.
             Err(Error::IndexUnreadable { source, .. }) => {
-                self.mend_index(model, &source, watch)?;
-                let search = self.prepare_search(model, options, watch)?;
+                search.index = Some(self.mend_index(model, &source, watch)?);
                 self.answer(&search, query, &[])
             }
             answer => answer,

@@ -33,9 +33,9 @@ pub struct SearchCheck {
 }
 
 impl Library {
-    /// Reads the whole index and holds it against its checksums; then lets `sample` images ask for their 10 nearest, by the index and by comparing with everything, and
-    /// compares the answers. The sample is the same for the same `seed` and library. Takes one pass over all
-    /// vectors; changes nothing.
+    /// Reads the whole index and holds it against its checksums; then lets `sample` images ask for their
+    /// 10 nearest, by the index and by comparing with everything, and compares the answers. The sample is
+    /// the same for the same `seed` and library. Takes one pass over all vectors; changes nothing.
     ///
     /// # Errors
     /// [`crate::error::Error::Catalog`], [`crate::error::Error::StoredFeatures`],
@@ -56,8 +56,8 @@ impl Library {
         if let Err(damaged) = index.verify() {
             return Ok(Err(damaged));
         }
-        let (wanted_recall, index) = (index.params().recall, Some(index));
-        let search = Search { model: model.clone(), index, passing: None, options };
+        let wanted = index.params().recall;
+        let search = Search { model: model.clone(), index: Some(index), passing: None, options };
         let mut queries = Vec::new();
         for id in self.sample(model, sample, seed)? {
             queries.push(Query { embedding: self.embedding_of(model, id)?, nearest: Vec::new() });
@@ -73,17 +73,17 @@ impl Library {
             Ok(())
         })?;
         queries.par_iter_mut().for_each(|query| query.compare(&block, k));
-        let (mut found, mut wanted, mut lost) = (0, 0, 0);
+        let (mut found, mut expected, mut lost) = (0, 0, 0);
         for query in &queries {
             let hits = self.answer(&search, &query.embedding, &[])?;
             let last = query.nearest.last().map_or(f32::MAX, |hit| hit.score);
             found += hits.iter().filter(|found| found.hit.score >= last).count();
-            wanted += query.nearest.len();
+            expected += query.nearest.len();
             // A copy may stand before it, but is as near.
             lost += usize::from(hits.first().is_none_or(|found| found.hit.score < 1.0));
         }
-        let recall = if wanted == 0 { 1.0 } else { found as f64 / wanted as f64 };
-        Ok(Ok(SearchCheck { queries: queries.len(), k, recall, wanted: wanted_recall, lost }))
+        let recall = if expected == 0 { 1.0 } else { found as f64 / expected as f64 };
+        Ok(Ok(SearchCheck { queries: queries.len(), k, recall, wanted, lost }))
     }
 
     /// Some of the images that a file holds, drawn by `seed`.

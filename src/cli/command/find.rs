@@ -99,6 +99,7 @@ pub(crate) struct Args {
     /// Only images that pass, as `camera:canon and taken:2024`; never fewer than K when so many do
     #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
     filter: Option<Filter>,
+
     /// How the index is searched
     #[arg(long, value_name = "HOW", default_value = "auto")]
     search: How,

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::pipeline::lock;
 use super::plan::Work;
 use crate::record::ContentHash;
 
@@ -36,4 +35,9 @@ impl Claims {
     fn lock(&self) -> MutexGuard<'_, HashMap<ContentHash, Vec<Work>>> {
         lock(&self.0)
     }
+}
+
+/// What a thread that panicked left is as good as what another leaves.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

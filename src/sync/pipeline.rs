@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::claims::Claims;
+use super::claims::{Claims, lock};
 use super::plan::{Planner, Tally, Walked, Work};
 use super::profile::{Clock, Stage};
 use super::write::Writer;
@@ -70,17 +70,6 @@ struct Decoded {
     facts: PhotoFacts,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SessionState {
-    Closed,
-    Opening,
-    Open,
-}
-
 /// What all threads share.
 struct Shared<'a> {
     engine: &'a Engine,
@@ -93,8 +82,10 @@ struct Shared<'a> {
     /// more than a batch a worker and one: whoever sees enough of them takes a batch before decoding
     /// another.
     squares: Mutex<VecDeque<(Decoded, InputTensor)>>,
-    /// What all workers run the network in, opened for the first photo; locked while it is opened.
-    session: Mutex<Option<Arc<FeatureSession>>>,
+    /// What all workers run the network in, opened for the first photo.
+    session: OnceLock<FeatureSession>,
+    /// Held while the session is opened.
+    opening: Mutex<()>,
     workers: usize,
     /// Set when one thread failed: the others finish what they hold.
     failed: AtomicBool,
@@ -107,32 +98,19 @@ impl Shared<'_> {
     }
 
     /// The session. Opens it, or waits for the worker that is opening it.
-    fn session(&self) -> Result<Arc<FeatureSession>> {
-        self.session_in(&mut lock(&self.session))
+    fn session(&self) -> Result<&FeatureSession> {
+        if let Some(session) = self.session.get() {
+            return Ok(session);
+        }
+        self.open_session(&lock(&self.opening))
     }
 
-    /// Opens the session, unless another worker has begun to.
-    fn open_session(&self) -> Result<()> {
-        match self.session.try_lock() {
-            Ok(mut slot) => self.session_in(&mut slot).map(drop),
-            Err(_) => Ok(()),
+    fn open_session(&self, _opening: &MutexGuard<'_, ()>) -> Result<&FeatureSession> {
+        if let Some(session) = self.session.get() {
+            return Ok(session);
         }
-    }
-
-    fn session_in(&self, slot: &mut Option<Arc<FeatureSession>>) -> Result<Arc<FeatureSession>> {
-        if let Some(session) = slot {
-            return Ok(Arc::clone(session));
-        }
-        let opened = Arc::new(self.engine.session(1, self.watch)?);
-        Ok(Arc::clone(slot.insert(opened)))
-    }
-
-    fn session_state(&self) -> SessionState {
-        match self.session.try_lock() {
-            Err(TryLockError::WouldBlock) => SessionState::Opening,
-            Ok(session) if session.is_some() => SessionState::Open,
-            _ => SessionState::Closed,
-        }
+        let opened = self.engine.session(1, self.watch)?;
+        Ok(self.session.get_or_init(|| opened))
     }
 }
 
@@ -163,7 +141,8 @@ pub(super) fn run(
         tally: Tally::default(),
         clock: &clock,
         squares: Mutex::default(),
-        session: Mutex::default(),
+        session: OnceLock::new(),
+        opening: Mutex::default(),
         workers,
         failed: AtomicBool::new(false),
         watch,
@@ -267,7 +246,7 @@ fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Re
     let mut batch = 1;
     loop {
         match next(shared, photos, batch) {
-            Next::Open => shared.open_session()?,
+            Next::Open(opening) => drop(shared.open_session(&opening)?),
             Next::Decode(photo) => decode(*photo, shared, news),
             Next::Embed(squares) => {
                 if !shared.halted() {
@@ -281,22 +260,25 @@ fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Re
 }
 
 /// What a worker does next.
-enum Next {
-    Open,
+enum Next<'a> {
+    Open(MutexGuard<'a, ()>),
     Decode(Box<Read>),
     Embed(Vec<(Decoded, InputTensor)>),
     Done,
 }
 
-fn next(shared: &Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Next {
+fn next<'a>(shared: &'a Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Next<'a> {
     let squares = lock(&shared.squares).len();
     shared.clock.queues(photos.len(), squares);
-    let enough = match shared.session_state() {
-        // While one worker opens the session, the others decode.
-        SessionState::Closed if shared.workers > 1 && !photos.is_empty() => return Next::Open,
-        SessionState::Opening => BATCH * shared.workers,
-        _ => batch,
-    };
+    let mut enough = batch;
+    if shared.session.get().is_none() && shared.workers > 1 {
+        match shared.opening.try_lock() {
+            Ok(opening) if !photos.is_empty() => return Next::Open(opening),
+            // While one worker opens the session, the others decode.
+            Err(TryLockError::WouldBlock) => enough = BATCH * shared.workers,
+            _ => {}
+        }
+    }
     let mut batch = batch;
     if squares < enough {
         match photos.try_recv() {

@@ -118,3 +118,36 @@ pub struct FeatureNetwork {
     /// What happens to pixels first.
     pub preprocessing: Preprocessing,
 }
+
+/// What tests of all rooms begin with.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::*;
+
+    /// Values as they are, in planes of red, green and blue.
+    pub(crate) const fn preprocessing(size: u32, resize: u32) -> Preprocessing {
+        Preprocessing {
+            size,
+            resize,
+            filter: Filter::Bilinear,
+            channels: Channels::Rgb,
+            layout: Layout::Nchw,
+            scale: 1.0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
+
+    /// A network of so many features, which lies nowhere.
+    pub(crate) fn network(width: usize) -> FeatureNetwork {
+        FeatureNetwork {
+            name: "test".into(),
+            fingerprint: ModelFingerprint::from_bytes([7; 32]),
+            path: "test.onnx".into(),
+            input: "input".into(),
+            output: "features".into(),
+            width,
+            preprocessing: preprocessing(224, 256),
+        }
+    }
+}

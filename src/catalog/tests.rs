@@ -1,27 +1,10 @@
 use super::*;
 use crate::embedding::Features;
-use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
-use crate::record::{ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
+use crate::network::{FeatureNetwork, sample};
+use crate::record::{PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 pub(super) fn network() -> FeatureNetwork {
-    FeatureNetwork {
-        name: "test".into(),
-        fingerprint: ModelFingerprint::from_bytes([7; 32]),
-        path: "test.onnx".into(),
-        input: "input".into(),
-        output: "features".into(),
-        width: 2,
-        preprocessing: Preprocessing {
-            size: 224,
-            resize: 256,
-            filter: Filter::Bilinear,
-            channels: Channels::Rgb,
-            layout: Layout::Nchw,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
-    }
+    sample::network(2)
 }
 
 fn file(name: &[u8]) -> SourceFile {

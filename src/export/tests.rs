@@ -1,22 +1,13 @@
 use super::*;
 use crate::embedding::Features;
-use crate::network::{Channels, Filter, Layout, Preprocessing};
+use crate::network::sample;
 use crate::record::{ContentHash, ImageId, ModelFingerprint};
 
 fn about(normalized: bool) -> About {
     About {
         model: "test".into(),
         fingerprint: ModelFingerprint::from_bytes([1; 32]),
-        preprocessing: Preprocessing {
-            size: 224,
-            resize: 256,
-            filter: Filter::Bilinear,
-            channels: Channels::Rgb,
-            layout: Layout::Nchw,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
+        preprocessing: sample::preprocessing(224, 256),
         width: 3,
         normalized,
         library: "0".repeat(32),

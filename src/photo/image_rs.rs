@@ -72,7 +72,10 @@ fn unless_invisible(image: &mut DynamicImage) {
 
 /// Some programs write the prefix that EXIF has in JPEG into WebP and PNG, too.
 fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
-    exif.strip_prefix(b"Exif\0\0").map_or_else(|| exif.clone(), <[u8]>::to_vec)
+    match exif.strip_prefix(b"Exif\0\0") {
+        Some(rest) => rest.to_vec(),
+        None => exif,
+    }
 }
 
 fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {

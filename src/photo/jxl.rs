@@ -51,7 +51,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         color_data_format: Some(JxlDataFormat::U8 { bit_depth: 8 }),
         extra_channel_format: vec![None; extra_channels],
     };
-    decoder.set_pixel_format(format).map_err(damaged)?;
+    decoder.set_pixel_format(format).map_err(Unreadable::damaged)?;
 
     let pixels = u64::from(size.0) * u64::from(size.1);
     let channels = color_type.samples_per_pixel();
@@ -86,10 +86,10 @@ fn until(
     awaited: impl Fn(Event) -> bool,
 ) -> Result<(), Unreadable> {
     loop {
-        match decoder.process(input, buffers.as_deref_mut(), None).map_err(damaged)? {
+        match decoder.process(input, buffers.as_deref_mut(), None).map_err(Unreadable::damaged)? {
             event if awaited(event) => return Ok(()),
             Event::NeedMoreInput { .. } => return Err(Unreadable::Truncated { format: FORMAT }),
-            Event::Complete => return Err(damaged("it has no frame")),
+            Event::Complete => return Err(Unreadable::damaged("it has no frame")),
             _ => {}
         }
     }
@@ -116,10 +116,6 @@ fn raw<P: image::Pixel<Subpixel = u8>>(
     wrap: impl Fn(image::ImageBuffer<P, Vec<u8>>) -> DynamicImage,
 ) -> DynamicImage {
     wrap(image::ImageBuffer::from_raw(width, height, pixels).expect("as many as were made"))
-}
-
-fn damaged(reason: impl std::fmt::Display) -> Unreadable {
-    Unreadable::Damaged { reason: reason.to_string().trim_end_matches('.').replace('\n', " ") }
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ mod raw;
 mod read;
 mod region;
 mod resize;
-mod scratch;
 mod sniff;
 mod stream;
 mod support;
@@ -116,6 +115,14 @@ pub enum Unreadable {
     /// The operating system would not give the bytes.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl Unreadable {
+    /// What a decoder said of damage, in one line and without a full stop.
+    fn damaged(reason: impl std::fmt::Display) -> Self {
+        let reason = reason.to_string().trim_end_matches('.').replace('\n', " ");
+        Unreadable::Damaged { reason }
+    }
 }
 
 /// The TIFF structure of an EXIF item in a HEIF or JPEG XL file, which begins with its own offset.

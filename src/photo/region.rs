@@ -6,6 +6,7 @@ use image::RgbImage;
 use image::metadata::Orientation;
 
 use super::Unreadable;
+use super::resize::{self, CropBox};
 
 /// A rectangle of the upright picture: all that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,10 +80,7 @@ pub(super) fn cut(
     orientation: Orientation,
     region: &Region,
 ) -> Result<RgbImage, Unreadable> {
-    let (stored_width, stored_height) = picture.dimensions();
-    let swapped = matches!(orientation.to_exif(), 5..=8);
-    let (width, height) =
-        if swapped { (stored_height, stored_width) } else { (stored_width, stored_height) };
+    let (width, height) = resize::upright(picture.dimensions(), orientation);
     let (left, top) = (region.left.pixels(width), region.top.pixels(height));
     let right = u64::from(left) + u64::from(region.width.pixels(width));
     let bottom = u64::from(top) + u64::from(region.height.pixels(height));
@@ -98,24 +96,18 @@ pub(super) fn cut(
     if empty || right > u64::from(width) || bottom > u64::from(height) {
         return Err(Unreadable::Region { width, height });
     }
-    let (right, bottom) = (right as u32, bottom as u32);
-    // A pixel of the upright picture, where it is stored.
-    let stored = |x: u32, y: u32| {
-        let (x, y) = if swapped { (y, x) } else { (x, y) };
-        let (mirror_x, mirror_y) = match orientation {
-            Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
-            Orientation::FlipHorizontal | Orientation::Rotate270 => (true, false),
-            Orientation::FlipVertical | Orientation::Rotate90 => (false, true),
-            Orientation::Rotate180 | Orientation::Rotate270FlipH => (true, true),
-        };
-        let x = if mirror_x { stored_width - 1 - x } else { x };
-        let y = if mirror_y { stored_height - 1 - y } else { y };
-        (x, y)
+    let upright = CropBox {
+        left: f64::from(left),
+        top: f64::from(top),
+        width: (right - u64::from(left)) as f64,
+        height: (bottom - u64::from(top)) as f64,
     };
-    let (a, b) = (stored(left, top), stored(right - 1, bottom - 1));
-    let (x, y) = (a.0.min(b.0), a.1.min(b.1));
-    let (columns, rows) = (a.0.abs_diff(b.0) + 1, a.1.abs_diff(b.1) + 1);
-    Ok(image::imageops::crop_imm(picture, x, y, columns, rows).to_image())
+    // Whole pixels stay whole.
+    let CropBox { left, top, width, height } =
+        resize::as_stored(upright, picture.dimensions(), orientation);
+    let part =
+        image::imageops::crop_imm(picture, left as u32, top as u32, width as u32, height as u32);
+    Ok(part.to_image())
 }
 
 #[cfg(test)]

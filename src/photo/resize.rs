@@ -9,11 +9,11 @@ use crate::network::{Filter, Preprocessing};
 
 /// The part of the source that ends up in the square, in source pixels; fractions are meant.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct CropBox {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+pub(super) struct CropBox {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
 }
 
 impl CropBox {
@@ -58,9 +58,8 @@ pub(super) fn to_square(
 ) -> Vec<u8> {
     let size = preprocessing.size;
     let whole = source.whole;
-    let upright_whole = if swaps_sides(orientation) { (whole.1, whole.0) } else { whole };
-    let upright_crop = central_crop(upright_whole, preprocessing);
-    let crop = as_stored(upright_crop, (f64::from(whole.0), f64::from(whole.1)), orientation);
+    let upright_crop = central_crop(upright(whole, orientation), preprocessing);
+    let crop = as_stored(upright_crop, whole, orientation);
     let crop = crop.scaled(source.scale, source.stored);
 
     let filter = match preprocessing.filter {
@@ -189,7 +188,12 @@ fn central_crop((width, height): (u32, u32), preprocessing: &Preprocessing) -> C
 }
 
 /// Where an upright crop lies in the picture as it is stored.
-fn as_stored(crop: CropBox, (width, height): (f64, f64), orientation: Orientation) -> CropBox {
+pub(super) fn as_stored(
+    crop: CropBox,
+    (width, height): (u32, u32),
+    orientation: Orientation,
+) -> CropBox {
+    let (width, height) = (f64::from(width), f64::from(height));
     // What the crop leaves on its right and below it, seen upright.
     let crop = if swaps_sides(orientation) {
         CropBox { left: crop.top, top: crop.left, width: crop.height, height: crop.width }
@@ -214,6 +218,11 @@ fn as_stored(crop: CropBox, (width, height): (f64, f64), orientation: Orientatio
     }
 }
 
+/// Width and height of a picture once it is upright, from those as it is stored.
+pub(super) fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    if swaps_sides(orientation) { (height, width) } else { (width, height) }
+}
+
 fn swaps_sides(orientation: Orientation) -> bool {
     matches!(
         orientation,
@@ -229,20 +238,7 @@ mod tests {
     use image::{DynamicImage, Rgb, RgbImage};
 
     use super::*;
-    use crate::network::{Channels, Layout};
-
-    fn preprocessing(size: u32, resize: u32) -> Preprocessing {
-        Preprocessing {
-            size,
-            resize,
-            filter: Filter::Bilinear,
-            channels: Channels::Rgb,
-            layout: Layout::Nchw,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        }
-    }
+    use crate::network::sample::preprocessing;
 
     fn whole(rgb: &[u8], size: (u32, u32)) -> Source<'_> {
         Source { rgb, stored: size, whole: size, scale: 1.0 }

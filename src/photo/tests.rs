@@ -4,18 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{DecodeMode, DecodeOptions, decode, formats, read};
-use crate::network::{Channels, Filter, Layout, Preprocessing};
+use crate::network::{Preprocessing, sample};
 
-const SMALL: Preprocessing = Preprocessing {
-    size: 56,
-    resize: 64,
-    filter: Filter::Bilinear,
-    channels: Channels::Rgb,
-    layout: Layout::Nchw,
-    scale: 1.0,
-    mean: [0.0; 3],
-    std: [1.0; 3],
-};
+const SMALL: Preprocessing = sample::preprocessing(56, 64);
 
 /// Each picture of the folder with the square expected of it; HEIC and AVIF where they are decoded.
 fn pictures() -> Vec<(PathBuf, Vec<u8>)> {

@@ -1,56 +1,23 @@
 use std::path::Path;
 
+use super::tests::numbers;
 use super::*;
 use crate::catalog::FileId;
 use crate::embedding::Features;
-use crate::network::{Channels, FeatureNetwork, Filter as Resampling, Layout, Preprocessing};
-use crate::record::{
-    ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
-};
+use crate::network::sample;
+use crate::record::{ContentHash, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 const WIDTH: usize = 16;
-
-/// Numbers from -1 to 1, the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn vector(&mut self) -> Vec<f32> {
-        (0..WIDTH).map(|_| self.next()).collect()
-    }
-}
 
 /// A library of `count` images around 50 centres; the number of each is its width in pixels.
 fn library(count: u32) -> (tempfile::TempDir, Library, ModelRecord) {
     let dir = tempfile::tempdir().unwrap();
     let mut library = Library::open(dir.path()).unwrap();
-    let mut random = Random(7);
-    let centres: Vec<_> = (0..50).map(|_| random.vector()).collect();
-    let network = FeatureNetwork {
-        name: "test".into(),
-        fingerprint: ModelFingerprint::from_bytes([7; 32]),
-        path: "test.onnx".into(),
-        input: "input".into(),
-        output: "features".into(),
-        width: WIDTH,
-        preprocessing: Preprocessing {
-            size: 224,
-            resize: 256,
-            filter: Resampling::Bilinear,
-            channels: Channels::Rgb,
-            layout: Layout::Nchw,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
-    };
+    let mut number_in = numbers(7);
+    let centres: Vec<Vec<f32>> =
+        (0..50).map(|_| (0..WIDTH).map(|_| number_in()).collect()).collect();
     let mut batch = library.catalog_mut().batch().unwrap();
-    let model = batch.add_model(&network).unwrap();
+    let model = batch.add_model(&sample::network(WIDTH)).unwrap();
     batch.use_model(model).unwrap();
     let scope = batch.enter(Path::new("/photos"), None).unwrap();
     for number in 1..=count {
@@ -60,7 +27,7 @@ fn library(count: u32) -> (tempfile::TempDir, Library, ModelRecord) {
         let facts = PhotoFacts { width: number, height: number % 50, format: "jpeg", details };
         let image = batch.add_image(&hash, &facts).unwrap();
         let values =
-            centres[(number % 50) as usize].iter().map(|c| c + 0.5 * random.next()).collect();
+            centres[(number % 50) as usize].iter().map(|c| c + 0.5 * number_in()).collect();
         batch.add_features(image, model, &Features::new(values, WIDTH).unwrap()).unwrap();
         let relative = PathBytes::from_bytes(name.into_bytes());
         let file = SourceFile { root: "/photos".into(), relative, size: 1, mtime_ns: 1 };

@@ -5,36 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::embedding::Features;
 use crate::index::{Params, Search};
-use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
-use crate::record::{
-    ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
-};
+use crate::network::sample;
+use crate::record::{ContentHash, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 const WIDTH: usize = 24;
 
-fn network() -> FeatureNetwork {
-    FeatureNetwork {
-        name: "test".into(),
-        fingerprint: ModelFingerprint::from_bytes([7; 32]),
-        path: "test.onnx".into(),
-        input: "input".into(),
-        output: "features".into(),
-        width: WIDTH,
-        preprocessing: Preprocessing {
-            size: 224,
-            resize: 256,
-            filter: Filter::Bilinear,
-            channels: Channels::Rgb,
-            layout: Layout::Nchw,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
-    }
-}
-
 /// The numbers that a seed gives, in [-1, 1).
-fn numbers(mut seed: u64) -> impl FnMut() -> f32 {
+pub(super) fn numbers(mut seed: u64) -> impl FnMut() -> f32 {
     move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
@@ -46,7 +23,7 @@ fn add(library: &mut Library, names: std::ops::Range<usize>, seed: u64) {
     let mut number = numbers(seed);
     let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
     let mut batch = library.catalog_mut().batch().unwrap();
-    let model = batch.add_model(&network()).unwrap();
+    let model = batch.add_model(&sample::network(WIDTH)).unwrap();
     batch.use_model(model).unwrap();
     let scope = batch.enter(Path::new("/photos"), known).unwrap();
     let mut values = vec![0.0; WIDTH];

@@ -15,7 +15,7 @@ use zune_core::options::DecoderOptions;
 use self::segments::{Coding, Header};
 use super::decode::{Metadata, Raster, Wanted};
 use super::guard::quietly;
-use super::{DecodeMode, Unreadable, colour, scratch};
+use super::{DecodeMode, Unreadable, colour};
 
 /// Decodes a JPEG, to a smaller size where that suffices.
 ///
@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     if !end::has_end(bytes) && !end::is_complete_without_end(bytes) {
         return Err(Unreadable::Truncated { format: "JPEG" });
     }
-    let header = Header::read(bytes).ok_or_else(|| damaged("it has no frame"))?;
+    let header = Header::read(bytes).ok_or_else(|| Unreadable::damaged("it has no frame"))?;
     let size = (header.width, header.height);
     wanted.check_size(size)?;
     if header.precision != 8 || header.coding == Coding::Other {
@@ -111,11 +111,11 @@ fn turbo(
             mozjpeg::ColorSpace::JCS_CMYK => 4,
             _ => 3,
         };
-        let mut pixels = scratch::zeroed(width * height * channels);
+        let mut pixels = vec![0; width * height * channels];
         started.read_scanlines_into(&mut pixels)?;
         Ok(((width as u32, height as u32), pixels))
     });
-    decoded.map_err(damaged)?.map_err(|error| damaged(error.to_string()))
+    decoded.map_err(Unreadable::damaged)?.map_err(|error| Unreadable::damaged(error))
 }
 
 fn zune(bytes: &[u8], header: &Header) -> Result<DynamicImage, Unreadable> {
@@ -126,10 +126,7 @@ fn zune(bytes: &[u8], header: &Header) -> Result<DynamicImage, Unreadable> {
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let failed = |e: zune_jpeg::errors::DecodeErrors| damaged(e.to_string());
-    decoder.decode_headers().map_err(failed)?;
-    let mut pixels = scratch::zeroed(decoder.output_buffer_size().unwrap_or(0));
-    decoder.decode_into(&mut pixels).map_err(failed)?;
+    let pixels = decoder.decode().map_err(Unreadable::damaged)?;
     picture((header.width, header.height), pixels)
 }
 
@@ -137,7 +134,9 @@ fn zune(bytes: &[u8], header: &Header) -> Result<DynamicImage, Unreadable> {
 fn picture((width, height): (u32, u32), pixels: Vec<u8>) -> Result<DynamicImage, Unreadable> {
     if pixels.len() == width as usize * height as usize {
         let grey = image::GrayImage::from_raw(width, height, pixels);
-        return grey.map(DynamicImage::ImageLuma8).ok_or_else(|| damaged("it has no pixels"));
+        return grey
+            .map(DynamicImage::ImageLuma8)
+            .ok_or_else(|| Unreadable::damaged("it has no pixels"));
     }
     rgb((width, height), pixels)
 }
@@ -145,7 +144,7 @@ fn picture((width, height): (u32, u32), pixels: Vec<u8>) -> Result<DynamicImage,
 fn rgb((width, height): (u32, u32), pixels: Vec<u8>) -> Result<DynamicImage, Unreadable> {
     image::RgbImage::from_raw(width, height, pixels)
         .map(DynamicImage::ImageRgb8)
-        .ok_or_else(|| damaged("it has another number of pixels than its header says"))
+        .ok_or_else(|| Unreadable::damaged("it has another number of pixels than its header says"))
 }
 
 /// Bytes that decoding takes: the pixels that come out, and for what is coded in passes every
@@ -159,12 +158,6 @@ fn memory(header: &Header, eighths: u8) -> u64 {
         _ if components == 3 => out + pixels * 3,
         _ => out + pixels * components * 2,
     }
-}
-
-fn damaged(reason: impl Into<String>) -> Unreadable {
-    let reason = reason.into();
-    let reason = reason.trim_end_matches('.').replace('\n', " ");
-    Unreadable::Damaged { reason }
 }
 
 fn rare(reason: String) -> Unreadable {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tiff::decoder::ChunkType;
 use tiff::tags::{ByteOrder, Tag};
 
-use super::{Decoder, Meaning, Page, damaged, reason};
+use super::{Decoder, Meaning, Page, reason};
 use crate::photo::Unreadable;
 
 impl Page {
@@ -26,7 +26,7 @@ impl Page {
             // Those that overlap would be turned twice, and take their time.
             if lengths.iter().fold(0, |sum: u64, one| sum.saturating_add(*one)) > bytes.len() as u64
             {
-                return Err(damaged("its strips overlap"));
+                return Err(Unreadable::damaged("its strips overlap"));
             }
             for (offset, length) in offsets.into_iter().zip(lengths) {
                 let end = offset.saturating_add(length).min(bytes.len() as u64) as usize;
@@ -35,8 +35,8 @@ impl Page {
             }
         }
         if matches!(self.meaning, Meaning::Palette(_) | Meaning::Lab { .. }) {
-            let at =
-                photometric_at(bytes, decoder).ok_or_else(|| damaged("its tags are cut off"))?;
+            let at = photometric_at(bytes, decoder)
+                .ok_or_else(|| Unreadable::damaged("its tags are cut off"))?;
             let grey: u16 = 1;
             let grey = match decoder.byte_order() {
                 ByteOrder::LittleEndian => grey.to_le_bytes(),

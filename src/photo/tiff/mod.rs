@@ -91,7 +91,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let mut decoder = open(&known)?;
     let channels = usize::from(decoder.colortype().map_err(reason)?.num_samples());
     if channels < page.meaning.samples() {
-        return Err(damaged("it has too few samples a pixel"));
+        return Err(Unreadable::damaged("it has too few samples a pixel"));
     }
     if channels > MAX_CHANNELS {
         return Err(rare(format!("{channels} samples a pixel")));
@@ -356,12 +356,8 @@ fn reason(error: TiffError) -> Unreadable {
         _ if END_TEXTS.iter().any(|end| text.contains(end)) => {
             Unreadable::Truncated { format: FORMAT }
         }
-        _ => damaged(&text),
+        _ => Unreadable::damaged(&text),
     }
-}
-
-fn damaged(reason: &str) -> Unreadable {
-    Unreadable::Damaged { reason: reason.trim_end_matches('.').replace('\n', " ") }
 }
 
 fn rare(reason: String) -> Unreadable {

@@ -2,8 +2,9 @@
 //! wrote is bound.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rusqlite::functions::FunctionFlags;
+use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
@@ -136,7 +137,7 @@ fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("matches", 2, flags, |context| {
         let text = context.get_raw(1);
-        Ok(!matches!(text, ValueRef::Null) && pattern(context.get_raw(0)).matches(&readable(text)))
+        Ok(!matches!(text, ValueRef::Null) && pattern(context)?.matches(&readable(text)))
     })?;
     connection.create_scalar_function("matches_path", 3, flags, |context| {
         let (root, below) = (readable(context.get_raw(1)), readable(context.get_raw(2)));
@@ -144,7 +145,7 @@ fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
             true => root,
             false => format!("{}/{below}", root.trim_end_matches('/')),
         };
-        Ok(pattern(context.get_raw(0)).matches_path(&path))
+        Ok(pattern(context)?.matches_path(&path))
     })?;
     connection.create_scalar_function("metres_between", 4, flags, |context| {
         let degrees = |at| context.get::<Option<f64>>(at);
@@ -155,8 +156,11 @@ fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-fn pattern(value: ValueRef<'_>) -> Pattern {
-    Pattern::new(&readable(value))
+/// The pattern that comes first; read once for all rows.
+fn pattern(context: &Context<'_>) -> rusqlite::Result<Arc<Pattern>> {
+    context.get_or_create_aux(0, |value| {
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Pattern::new(&readable(value)))
+    })
 }
 
 /// Names that are not UTF-8 are compared as they are shown.

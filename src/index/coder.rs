@@ -28,7 +28,7 @@ const MIDDLE: f32 = 64.0;
 /// then leaves 32 bits (Cauchy and Schwarz), and the rounding is a hundredth of a code's step.
 const UNIT: f32 = 32_767.0;
 
-/// Vectors that components are learned from, at most; more change nothing.
+/// Vectors that components are learned from, at most.
 const LEARN_FROM: usize = 50_000;
 
 /// Components are learned from so many vectors each, at least. From fewer they fit those vectors and no

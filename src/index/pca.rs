@@ -3,7 +3,7 @@
 //! Only the space that the components span matters to distances, and only to a few per cent of its
 //! last directions. So the covariance is applied to a random basis a few times, made orthonormal in
 //! between (simultaneous iteration; Trefethen and Bau, *Numerical Linear Algebra*, lecture 28), instead
-//! of finding all eigenvectors, which would take minutes for 2,048 components.
+//! of finding all eigenvectors, of which most would be thrown away.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, s};
@@ -11,8 +11,9 @@ use rayon::prelude::*;
 
 use super::vectors::Vectors;
 use crate::embedding::dot;
+use crate::random::split_mix;
 
-/// Times the covariance is applied. More gain nothing that shows: the spectrum falls quickly.
+/// Times the covariance is applied. The spectrum falls quickly; a test compares with many more.
 const ITERATIONS: usize = 10;
 
 /// Vectors added to the covariance at once.
@@ -38,8 +39,10 @@ pub(super) fn train(vectors: Vectors<'_>, sample: &[u32], count: usize) -> Pca {
     let (width, count) = (vectors.width(), count.min(vectors.width()));
     let mean = mean(vectors, sample);
     let covariance = covariance(vectors, sample, &mean);
-    let mut random = Random(1);
-    let mut basis = Array2::from_shape_simple_fn((count, width), || random.next());
+    // To begin with any numbers will do, as long as they are always the same: here in [-1, 1).
+    let mut state = 1;
+    let mut random = || (split_mix(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+    let mut basis = Array2::from_shape_simple_fn((count, width), &mut random);
     for _ in 0..ITERATIONS {
         basis = times(&basis, &covariance);
         orthonormalise(&mut basis);
@@ -127,19 +130,6 @@ fn orthonormalise(basis: &mut Array2<f32>) {
             });
             rest = others;
         }
-    }
-}
-
-/// Numbers to begin with: any will do, as long as they are always the same (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    /// In [-1, 1).
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 

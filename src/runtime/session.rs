@@ -123,8 +123,8 @@ impl FeatureSession {
 
 impl FeatureSession {
     /// What `ort` calls `run`, without the `&mut`. `ort` asks for it as some devices' code is not safe to
-    /// enter twice; the CPU's is, as ONNX Runtime's documentation of `InferenceSession` says and all its
-    /// servers rely on. A session a thread instead takes 100 MB and 0.1 s more for each.
+    /// enter twice; the CPU's is, by ONNX Runtime's documentation. A session a thread instead would open
+    /// and hold the weights once for each.
     fn run_shared(&self, input: &TensorRef<'_, f32>) -> ort::Result<DynValue> {
         let (inputs, outputs) = ([self.input.as_ptr()], [self.output.as_ptr()]);
         let mut output = null_mut();

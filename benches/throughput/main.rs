@@ -11,8 +11,11 @@
 //! sessions, batches as large, as many images, nothing to decode. Medians of the rounds count.
 //!
 //! Then: from the start of the process to the first photo that is embedded, and a run over FILES files
-//! (by default 100,000) none of which changed, in turn with `find -type f -printf '%s %T@ %p\n'`.
+//! (by default 100,000) none of which changed, in turn with `find -type f -printf '%s %T@ %p\n'`. Last, what
+//! the decoders take for one photo of each folder.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
+
+mod decoders;
 
 use std::error::Error;
 use std::fs;
@@ -61,7 +64,9 @@ fn main() -> Outcome<()> {
         throughput(&engine, &made.path().join(name), threads, rounds)?;
     }
     first_photo(&data, &made.path().join("1mp"), mirror.as_deref(), rounds)?;
-    nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)
+    nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)?;
+    let first = FOLDERS.map(|(name, ..)| made.path().join(name).join("000.jpg"));
+    decoders::run(&first.each_ref().map(PathBuf::as_path))
 }
 
 fn engine(data: &Path, mirror: Option<String>) -> Outcome<Engine> {

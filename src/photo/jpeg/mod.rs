@@ -115,7 +115,7 @@ fn turbo(
         started.read_scanlines_into(&mut pixels)?;
         Ok(((width as u32, height as u32), pixels))
     });
-    decoded.map_err(Unreadable::damaged)?.map_err(|error| Unreadable::damaged(error))
+    decoded.map_err(Unreadable::damaged)?.map_err(Unreadable::damaged)
 }
 
 fn zune(bytes: &[u8], header: &Header) -> Result<DynamicImage, Unreadable> {

@@ -59,6 +59,8 @@ pub fn fetch(url: &str, options: &FetchOptions) -> Result<Vec<u8>, String> {
         .max_redirects(if guarded && proxied { 0 } else { REDIRECTS })
         .max_redirects_will_error(!(guarded && proxied))
         .http_status_as_error(false)
+        // A redirect within one server would go over the old connection, which the server may have closed.
+        .max_idle_connections(0)
         .user_agent(concat!("likeness/", env!("CARGO_PKG_VERSION")))
         .build();
     let agent = match guarded && !proxied {

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let watch = Watch::none();
     let library = Library::open_existing(&data.join("library"))?;
     let model = library.model(None)?;
-    let photo = photo::read(&query)?;
+    let photo = photo::read(&query, DecodeOptions::MAX_BYTES)?;
     // A photo with the same bytes as one in the library needs no network.
     let embedding = match library.find_same(&model, &photo)? {
         Some((_, embedding)) => embedding,

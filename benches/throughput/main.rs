@@ -92,7 +92,7 @@ fn throughput(engine: &Engine, folder: &Path, threads: usize, rounds: usize) -> 
         .take(4 * BATCH)
         .map(|path| {
             let preprocessing = &engine.network().preprocessing;
-            let bytes = photo::read(path)?;
+            let bytes = photo::read(path, DecodeOptions::MAX_BYTES)?;
             let decoded = photo::decode(&bytes, preprocessing, engine.decoding())?;
             Ok(model::normalise(&decoded.pixels, preprocessing))
         })

@@ -89,6 +89,14 @@ pub(crate) struct Decoding {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     max_megapixels: u32,
+
+    /// The most memory that one picture may take, its file included, in MB [default: 2000, or half of
+    /// this machine's memory where that is less]
+    ///
+    /// JPEG coded in one pass, PNG and TIFF are decoded in little, whatever their size. What is coded in
+    /// several passes, WebP, HEIC, JPEG XL and the rest are decoded whole, the large ones one at a time.
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    max_memory: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -105,8 +113,29 @@ impl Decoding {
             Decode::Fast => DecodeMode::Fast,
             Decode::Exact => DecodeMode::Exact,
         };
-        DecodeOptions { mode, max_megapixels: self.max_megapixels, ..DecodeOptions::default() }
+        let half = || memory().map_or(u64::MAX, |bytes| bytes / 2);
+        let max_bytes = self.max_memory.map(|megabytes| megabytes * 1_000_000);
+        let max_bytes = max_bytes.unwrap_or_else(|| DecodeOptions::MAX_BYTES.min(half()));
+        let max_megapixels = self.max_megapixels;
+        DecodeOptions { mode, max_megapixels, max_bytes, ..DecodeOptions::default() }
     }
+}
+
+/// The memory that this process may use in bytes, where that can be known: of the machine, or what its
+/// container grants (cgroup v2).
+fn memory() -> Option<u64> {
+    let granted = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let granted = granted.and_then(|text| text.trim().parse().ok());
+    #[cfg(unix)]
+    let built_in = {
+        // SAFETY: asks for two numbers.
+        let (pages, page) =
+            unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+        u64::try_from(pages).ok().zip(u64::try_from(page).ok()).map(|(pages, page)| pages * page)
+    };
+    #[cfg(not(unix))]
+    let built_in = None;
+    [granted, built_in].into_iter().flatten().min()
 }
 
 /// How progress is shown.

@@ -1,6 +1,7 @@
 //! What the `image` crate decodes: most formats that are no JPEG.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 
 use image::codecs::hdr::HdrDecoder;
 use image::codecs::png::PngDecoder;
@@ -9,9 +10,6 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::decode::{Metadata, Raster, Wanted};
 use super::format::Format;
 use super::{Unreadable, stream};
-
-/// The most a decoder may allocate for one picture, in bytes.
-pub(super) const MAX_ALLOCATION: u64 = 2 << 30;
 
 /// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21
 /// megapixels of PNG.
@@ -31,34 +29,59 @@ pub(super) fn decode(
     as_format: ImageFormat,
     wanted: &Wanted<'_>,
 ) -> Result<Raster, Unreadable> {
-    let mut decoder = decoder(bytes, as_format).map_err(|error| reason(format, &error))?;
+    let mut decoder =
+        decoder(bytes, as_format, wanted.max_bytes).map_err(|error| reason(format, &error))?;
     let size = decoder.dimensions();
     wanted.check_size(size)?;
-    let metadata = Metadata {
-        exif: decoder.exif_metadata().unwrap_or(None).map(without_jpeg_prefix),
-        xmp: decoder.xmp_metadata().unwrap_or(None),
-        icc: decoder.icc_profile().unwrap_or(None),
-    };
+    let metadata = metadata(&mut *decoder);
     // Of EXIF, as the prefix above kept `image` from seeing it.
     let orientation = None;
     if decoder.total_bytes() > WHOLE
         && format == Format::Png
-        && let Some((scale, image)) = stream::png(bytes, wanted)
+        && let Some((scale, image)) = stream::png(Cursor::new(bytes), wanted)
     {
         return Ok(Raster { image, size, scale, metadata, orientation });
     }
-    if decoder.total_bytes() > MAX_ALLOCATION {
-        let max_megapixels = wanted.max_megapixels;
-        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
-    }
     // What comes out, and the 8-bit RGB that is made of it.
     let rgb = u64::from(size.0) * u64::from(size.1) * 3;
-    let _permit = wanted.budget.take(decoder.total_bytes() + rgb);
+    let _permit = wanted.room_for(decoder.total_bytes() + rgb)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
     if matches!(format, Format::Bmp | Format::Tga) {
         unless_invisible(&mut image);
     }
     Ok(Raster { image, size, scale: 1.0, metadata, orientation })
+}
+
+/// Decodes a large PNG from its file, holding a few rows of it; `None` where that does not work.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_by_rows(
+    file: &File,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Raster>, Unreadable> {
+    let from_start = || -> std::io::Result<_> {
+        let mut reader = BufReader::new(file);
+        reader.rewind()?;
+        Ok(reader)
+    };
+    let opened = png_decoder(from_start()?, wanted.max_bytes);
+    let mut decoder = opened.map_err(|error| reason(Format::Png, &error))?;
+    let size = decoder.dimensions();
+    wanted.check_size(size)?;
+    let metadata = metadata(&mut decoder);
+    drop(decoder);
+    let small = stream::png(from_start()?, wanted);
+    let orientation = None;
+    Ok(small.map(|(scale, image)| Raster { image, size, scale, metadata, orientation }))
+}
+
+fn metadata(decoder: &mut dyn ImageDecoder) -> Metadata {
+    Metadata {
+        exif: decoder.exif_metadata().unwrap_or(None).map(without_jpeg_prefix),
+        xmp: decoder.xmp_metadata().unwrap_or(None),
+        icc: decoder.icc_profile().unwrap_or(None),
+    }
 }
 
 /// Programs that know no alpha leave its bits 0 in BMP and TGA: such a picture is meant to be seen.
@@ -78,19 +101,16 @@ fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
     }
 }
 
-fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
+fn decoder(
+    bytes: &[u8],
+    format: ImageFormat,
+    max_bytes: u64,
+) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
     let bytes = Cursor::new(bytes);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_ALLOCATION);
+    limits.max_alloc = Some(max_bytes);
     match format {
-        ImageFormat::Png => {
-            // The PNG decoder holds the limits it was made with against its metadata only.
-            let mut metadata_limits = Limits::no_limits();
-            metadata_limits.max_alloc = Some(MAX_PNG_METADATA);
-            let mut decoder = PngDecoder::with_limits(bytes, metadata_limits)?;
-            decoder.set_limits(limits)?;
-            Ok(Box::new(decoder))
-        }
+        ImageFormat::Png => Ok(Box::new(png_decoder(bytes, max_bytes)?)),
         // Strict, it would refuse what begins with `#?RGBE`.
         ImageFormat::Hdr => {
             let mut decoder = HdrDecoder::new_nonstrict(bytes)?;
@@ -103,6 +123,16 @@ fn decoder(bytes: &[u8], format: ImageFormat) -> Result<Box<dyn ImageDecoder + '
             Ok(Box::new(reader.into_decoder()?))
         }
     }
+}
+
+fn png_decoder<R: BufRead + Seek>(reader: R, max_bytes: u64) -> Result<PngDecoder<R>, ImageError> {
+    // The PNG decoder holds the limits it was made with against its metadata only.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_PNG_METADATA);
+    let mut decoder = PngDecoder::with_limits(reader, limits.clone())?;
+    limits.max_alloc = Some(max_bytes);
+    decoder.set_limits(limits)?;
+    Ok(decoder)
 }
 
 /// Decoders that wrap the end of the file in an error of their own.
@@ -135,7 +165,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("photo").with_extension(extension);
         std::fs::write(&path, bytes).unwrap();
-        crate::photo::decode(&read(&path)?, &square(16), &DecodeOptions::default())
+        crate::photo::decode(
+            &read(&path, DecodeOptions::MAX_BYTES)?,
+            &square(16),
+            &DecodeOptions::default(),
+        )
     }
 
     fn picture() -> RgbImage {

@@ -36,7 +36,7 @@ pub use region::{Length, Region};
 pub use support::{FormatSupport, formats};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
-pub const DECODER_VERSION: u32 = 4;
+pub const DECODER_VERSION: u32 = 5;
 
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,16 @@ pub enum Unreadable {
         /// The limit.
         max_megapixels: u32,
     },
+    /// More memory than one picture may take.
+    #[error(
+        "too large: to read and decode it takes {megabytes} MB of memory, over the limit of {max_megabytes} MB (--max-memory)"
+    )]
+    TooMuchMemory {
+        /// What it takes, file and pixels together.
+        megabytes: u64,
+        /// The limit.
+        max_megabytes: u64,
+    },
     /// The part that was asked for is empty, or not all in the picture.
     #[error(
         "the crop is empty or reaches over the edge of the picture, which is {width} x {height} pixels"
@@ -118,6 +128,14 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
+    /// More memory, in bytes, than is allowed.
+    fn too_much_memory(bytes: u64, max_bytes: u64) -> Self {
+        Unreadable::TooMuchMemory {
+            megabytes: bytes.div_ceil(1_000_000),
+            max_megabytes: max_bytes / 1_000_000,
+        }
+    }
+
     /// What a decoder said of damage, in one line and without a full stop.
     fn damaged(reason: impl std::fmt::Display) -> Self {
         let reason = reason.to_string().trim_end_matches('.').replace('\n', " ");

@@ -58,7 +58,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let size = header.size;
     wanted.check_size(size)?;
     let samples = u64::from(size.0) * u64::from(size.1) * header.mode.channels() as u64;
-    let _permit = wanted.budget.take(samples * if header.depth == 32 { 8 } else { 2 });
+    let _permit = wanted.room_for(samples * if header.depth == 32 { 8 } else { 2 })?;
     let image = match (header.depth, header.mode) {
         (32, Mode::Grey | Mode::Rgb) => tone::map(light(&header, rest)?),
         (1, Mode::Bitmap) | (8 | 16, Mode::Grey | Mode::Rgb | Mode::Cmyk) | (8, Mode::Indexed) => {

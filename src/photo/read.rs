@@ -1,21 +1,36 @@
 //! File → bytes and their hash, without ever hanging on something that is no file.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::Unreadable;
 use super::format::Format;
 use super::sniff::{self, HEAD};
+use super::tiff;
 use crate::record::ContentHash;
 
 /// A picture's bytes, undecoded.
 #[derive(Debug)]
 pub struct PhotoBytes {
-    pub(super) bytes: Vec<u8>,
+    pub(super) content: Content,
     pub(super) format: Format,
     hash: ContentHash,
 }
+
+/// Where the bytes are until they are decoded.
+#[derive(Debug)]
+pub(super) enum Content {
+    Held(Vec<u8>),
+    /// Too many to hold while others are decoded, and of a format that can be decoded by rows.
+    OnDisk {
+        file: File,
+        bytes: u64,
+    },
+}
+
+/// A PNG or TIFF file of more bytes than this stays on disk and is read twice, to be hashed and by rows.
+const HELD: u64 = 32 << 20;
 
 impl PhotoBytes {
     /// BLAKE3 of all bytes.
@@ -25,11 +40,12 @@ impl PhotoBytes {
 }
 
 /// Reads a picture whole, after its first bytes have shown that it is one: a film of 10 GB costs one
-/// small read.
+/// small read, and so does a picture of more than `max_bytes`.
 ///
 /// # Errors
-/// [`Unreadable`] when it cannot be read, is no regular file, or is of no format that is decoded.
-pub fn read(path: &Path) -> Result<PhotoBytes, Unreadable> {
+/// [`Unreadable`] when it cannot be read, is no regular file, is of no format that is decoded, or larger than
+/// that.
+pub fn read(path: &Path, max_bytes: u64) -> Result<PhotoBytes, Unreadable> {
     let mut file = open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -38,6 +54,12 @@ pub fn read(path: &Path) -> Result<PhotoBytes, Unreadable> {
     let mut bytes = Vec::with_capacity(HEAD);
     (&mut file).take(HEAD as u64).read_to_end(&mut bytes)?;
     let format = sniff::sniff(&bytes, Some(path))?;
+    if metadata.len() > max_bytes {
+        return Err(Unreadable::too_much_memory(metadata.len(), max_bytes));
+    }
+    if metadata.len() > HELD && matches!(format, Format::Png | Format::Tiff) {
+        return on_disk(file, format);
+    }
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
     file.read_to_end(&mut bytes)?;
     Ok(taken(bytes, format))
@@ -57,7 +79,23 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
 fn taken(bytes: Vec<u8>, format: Format) -> PhotoBytes {
     let format = sniff::refine(format, &bytes);
     let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
-    PhotoBytes { bytes, format, hash }
+    PhotoBytes { content: Content::Held(bytes), format, hash }
+}
+
+fn on_disk(mut file: File, format: Format) -> Result<PhotoBytes, Unreadable> {
+    if format == Format::Tiff && tiff::is_dng(&file) {
+        // Its preview is what is decoded, from all of it.
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        return Ok(taken(bytes, format));
+    }
+    file.rewind()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&file)?;
+    let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
+    let bytes = hasher.count();
+    Ok(PhotoBytes { content: Content::OnDisk { file, bytes }, format, hash })
 }
 
 /// Opens without waiting: opening a named pipe would otherwise hang until somebody writes to it.
@@ -83,12 +121,12 @@ mod tests {
         let path = dir.path().join("pipe.jpg");
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
-        assert!(matches!(read(&path), Err(Unreadable::NotRegular)));
+        assert!(matches!(read(&path, 1), Err(Unreadable::NotRegular)));
     }
 
     #[test]
     fn a_missing_file_gives_the_systems_reason() {
-        let error = read(Path::new("/nowhere/photo.jpg")).unwrap_err();
+        let error = read(Path::new("/nowhere/photo.jpg"), 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot be read: "), "{error}");
     }
 }

@@ -5,11 +5,12 @@
 //! asks for. What cannot be read by rows (interlaced PNG, planes and rare colours in TIFF) is decoded
 //! whole.
 
-use std::io::Cursor;
+use std::io::{BufRead, Read, Seek, SeekFrom};
 
 use image::{DynamicImage, ImageBuffer};
 use tiff::ColorType;
-use tiff::decoder::{ChunkType, DecodingResult};
+use tiff::decoder::{ChunkType, Decoder, DecodingResult};
+use tiff::tags::{ByteOrder, Tag};
 
 use super::decode::Wanted;
 
@@ -17,8 +18,8 @@ use super::decode::Wanted;
 pub(super) type Small = (f64, DynamicImage);
 
 /// Decodes a PNG by rows; `None` where that does not work or saves nothing.
-pub(super) fn png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+pub(super) fn png<R: BufRead + Seek>(reader: R, wanted: &Wanted<'_>) -> Option<Small> {
+    let mut decoder = png::Decoder::new(reader);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().ok()?;
     let info = reader.info();
@@ -32,8 +33,8 @@ pub(super) fn png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
 }
 
 /// Decodes the first page of a TIFF by strips or tiles; `None` where that does not work or saves nothing.
-pub(super) fn tiff(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
-    let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
+pub(super) fn tiff<R: Read + Seek>(reader: R, wanted: &Wanted<'_>) -> Option<Small> {
+    let mut decoder = Decoder::new(reader).ok()?;
     let size = decoder.dimensions().ok()?;
     let channels = match decoder.colortype().ok()? {
         ColorType::Gray(8 | 16) => 1,
@@ -42,8 +43,26 @@ pub(super) fn tiff(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
         ColorType::RGBA(8 | 16) => 4,
         _ => return None,
     };
-    let planes = decoder.find_tag_unsigned::<u16>(tiff::tags::Tag::PlanarConfiguration).ok()?;
+    let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).ok()?;
     let mut blocks = Blocks::new(size, channels, wanted).filter(|_| planes.unwrap_or(1) == 1)?;
+    if let Some(strips) = bare_strips(&mut decoder) {
+        let row_bytes = size.0 as usize * channels * strips.bytes_a_sample;
+        let mut row = vec![0; row_bytes];
+        let reader = decoder.inner();
+        let mut rows = 0..size.1;
+        for offset in strips.offsets {
+            reader.seek(SeekFrom::Start(offset)).ok()?;
+            for _ in rows.by_ref().take(strips.rows) {
+                reader.read_exact(&mut row).ok()?;
+                match (strips.bytes_a_sample, strips.order) {
+                    (1, _) => blocks.add(&row),
+                    (_, ByteOrder::LittleEndian) => blocks.add(&narrow(&row, u16::from_le_bytes)),
+                    (_, ByteOrder::BigEndian) => blocks.add(&narrow(&row, u16::from_be_bytes)),
+                }
+            }
+        }
+        return blocks.finish().filter(|_| rows.is_empty());
+    }
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let across = match decoder.get_chunk_type() {
         ChunkType::Strip => 1,
@@ -57,9 +76,7 @@ pub(super) fn tiff(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
             let chunk = band * across + column;
             let samples = match decoder.read_chunk(chunk).ok()? {
                 DecodingResult::U8(samples) => samples,
-                DecodingResult::U16(samples) => {
-                    samples.into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect()
-                }
+                DecodingResult::U16(samples) => samples.into_iter().map(eight_bits).collect(),
                 _ => return None,
             };
             let chunk_bytes = decoder.chunk_data_dimensions(chunk).0 as usize * channels;
@@ -71,6 +88,48 @@ pub(super) fn tiff(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
         rows.chunks(row_bytes).for_each(|row| blocks.add(row));
     }
     blocks.finish()
+}
+
+/// Rows of samples as they are, one after the other.
+struct Strips {
+    bytes_a_sample: usize,
+    order: ByteOrder,
+    offsets: Vec<u64>,
+    /// Rows in each but the last.
+    rows: usize,
+}
+
+/// Where the rows of a page lie that is not compressed. Many programs write such a page as one strip, which the
+/// decoder would take whole.
+fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
+    const UNCOMPRESSED: u16 = 1;
+    const MIN_IS_BLACK: u16 = 1;
+    const RGB: u16 = 2;
+    let mut number = |tag| {
+        let numbers = decoder.find_tag_unsigned_vec::<u16>(tag).ok().flatten();
+        numbers.and_then(|numbers| numbers.first().copied())
+    };
+    let is_bare = number(Tag::Compression).is_none_or(|way| way == UNCOMPRESSED)
+        && matches!(number(Tag::PhotometricInterpretation), Some(MIN_IS_BLACK | RGB));
+    let bytes_a_sample = match number(Tag::BitsPerSample)? {
+        8 => 1,
+        16 => 2,
+        _ => return None,
+    };
+    if !is_bare || decoder.get_chunk_type() != ChunkType::Strip {
+        return None;
+    }
+    let offsets = decoder.get_tag_u64_vec(Tag::StripOffsets).ok()?;
+    let (order, rows) = (decoder.byte_order(), decoder.chunk_dimensions().1 as usize);
+    Some(Strips { bytes_a_sample, order, offsets, rows })
+}
+
+fn narrow(row: &[u8], number: fn([u8; 2]) -> u16) -> Vec<u8> {
+    row.as_chunks::<2>().0.iter().map(|bytes| eight_bits(number(*bytes))).collect()
+}
+
+fn eight_bits(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
 }
 
 /// Square blocks of pixels, averaged; those at the right and lower edge may hold fewer. What is
@@ -161,7 +220,10 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use image::{ImageFormat, Rgba, RgbaImage};
+    use tiff::encoder::{TiffEncoder, TiffValue, colortype};
 
     use super::*;
     use crate::photo::decode::tests::wanted;
@@ -172,6 +234,10 @@ mod tests {
             let alpha = if (x / 3 + y / 3) % 2 == 0 { 255 } else { (x * 8) as u8 };
             Rgba([(x * 8) as u8, (y * 10) as u8, (x * y % 251) as u8, alpha])
         }))
+    }
+
+    fn small_png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
+        super::png(Cursor::new(bytes), wanted)
     }
 
     fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -201,7 +267,7 @@ mod tests {
         let picture = picture();
         let (png, tiff) =
             (encoded(&picture, ImageFormat::Png), encoded(&picture, ImageFormat::Tiff));
-        for small in [super::png(&png, &wanted), super::tiff(&tiff, &wanted)] {
+        for small in [small_png(&png, &wanted), super::tiff(Cursor::new(&tiff), &wanted)] {
             let (scale, small) = small.unwrap();
             assert!((scale - 1.0 / 3.0).abs() < 1e-12);
             assert_eq!((small.width(), small.height()), (11, 9));
@@ -215,10 +281,43 @@ mod tests {
         }
     }
 
+    /// A page of one strip, as many programs write it.
+    fn in_one_strip<C: colortype::ColorType>(side: u32, samples: &[C::Inner]) -> Vec<u8>
+    where
+        [C::Inner]: TiffValue,
+    {
+        let mut bytes = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+        let mut page = encoder.new_image::<C>(side, side).unwrap();
+        page.rows_per_strip(side).unwrap();
+        page.write_data(samples).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn one_strip_that_is_not_compressed_is_read_by_rows() {
+        let side = 24;
+        let samples: Vec<u8> = (0..side * side * 3).map(|i| (i * 7 % 256) as u8).collect();
+        let deep: Vec<u16> = samples.iter().map(|v| u16::from(*v) * 257).collect();
+        let of_eight = in_one_strip::<colortype::RGB8>(side, &samples);
+        let of_sixteen = in_one_strip::<colortype::RGB16>(side, &deep);
+        let mut cut = of_eight.clone();
+        cut.truncate(cut.len() - 100);
+        for (bytes, strips) in [(&of_eight, 1), (&of_sixteen, 1)] {
+            let mut decoder = Decoder::new(Cursor::new(bytes)).unwrap();
+            assert_eq!(bare_strips(&mut decoder).unwrap().offsets.len(), strips);
+            let (_, small) = super::tiff(Cursor::new(bytes), &wanted(2)).unwrap();
+            let first: u32 =
+                [0, 3, 6, 72, 75, 78, 144, 147, 150].map(|at| samples[at].into()).iter().sum();
+            assert_eq!(u32::from(small.to_rgb8().get_pixel(0, 0).0[0]), (first + 4) / 9);
+        }
+        assert!(super::tiff(Cursor::new(&cut), &wanted(2)).is_none());
+    }
+
     #[test]
     fn what_is_cut_off_or_small_is_left_to_the_others() {
         let bytes = encoded(&picture(), ImageFormat::Png);
-        assert!(super::png(&bytes[..bytes.len() / 2], &wanted(2)).is_none());
-        assert!(super::png(&bytes, &wanted(4)).is_none(), "blocks of one save nothing");
+        assert!(small_png(&bytes[..bytes.len() / 2], &wanted(2)).is_none());
+        assert!(small_png(&bytes, &wanted(4)).is_none(), "blocks of one save nothing");
     }
 }

@@ -212,7 +212,9 @@ fn read(work: Work, shared: &Shared<'_>, news: &Sender<News>) -> Option<Read> {
     }
     // A send fails only when the receiver gave up, which it does for a reason of its own.
     let tell = |work, what| drop(news.send(News::Outcomes(vec![Outcome { work, what }])));
-    let bytes = match shared.clock.time(Stage::Read, || photo::read(&work.file.path())) {
+    let max_bytes = shared.engine.decoding().max_bytes;
+    let read = || photo::read(&work.file.path(), max_bytes);
+    let bytes = match shared.clock.time(Stage::Read, read) {
         Ok(bytes) => bytes,
         Err(reason) => {
             tell(work, What::Skipped { hash: None, reason });

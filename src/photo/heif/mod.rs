@@ -40,7 +40,7 @@ pub(super) fn decode(
     let size = file.size();
     wanted.check_size(size)?;
     // The codec's planes, what libheif makes of them, and the copy that leaves it.
-    let _permit = wanted.budget.take(u64::from(size.0) * u64::from(size.1) * 12);
+    let _permit = wanted.room_for(u64::from(size.0) * u64::from(size.1) * 12)?;
     let (image, size) = file.pixels().map_err(|failure| failure.reason(format))?;
     let metadata = Metadata {
         exif: file.metadata(c"Exif", None).as_deref().and_then(super::exif_of_item),

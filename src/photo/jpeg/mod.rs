@@ -4,6 +4,7 @@
 //! 1/8, 2/8, … of the size for the price of the entropy coding: 32 ms instead of 60 for 12 megapixels.
 //! At full size zune-jpeg is faster, as the assembly of the former would need an assembler to build.
 
+mod clipped;
 mod end;
 mod segments;
 
@@ -15,7 +16,7 @@ use zune_core::options::DecoderOptions;
 use self::segments::{Coding, Header};
 use super::decode::{Metadata, Raster, Wanted};
 use super::guard::quietly;
-use super::{DecodeMode, Unreadable, colour};
+use super::{DecodeMode, DecodeOptions, Unreadable, colour};
 
 /// Decodes a JPEG, to a smaller size where that suffices.
 ///
@@ -31,23 +32,38 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     if header.precision != 8 || header.coding == Coding::Other {
         return Err(rare(format!("{} bits a sample, or lossless", header.precision)));
     }
-    let (eighths, rows) = (wanted.eighths(size), wanted.rows(size));
-    let _permit = wanted.budget.take(memory(&header, eighths));
-    let image = match header.components {
-        4 => {
-            let (size, inks) = turbo(bytes, eighths, rows, mozjpeg::ColorSpace::JCS_CMYK)?;
-            // Stored inverted, as Adobe began it and everybody took over.
-            let inks: Vec<u8> = inks.into_iter().map(|ink| 255 - ink).collect();
-            rgb(size, colour::cmyk_to_rgb(&inks, header.icc.as_deref()))?
-        }
-        1 | 3 => plain(bytes, &header, wanted, eighths)?,
-        other => return Err(rare(format!("{other} components"))),
-    };
+    let mut eighths = wanted.eighths(size);
+    let mut image = at_scale(bytes, &header, wanted, eighths)?;
+    if eighths < 8 && memory(&header, 8) <= DecodeOptions::BUDGET && clipped::grain(&image) {
+        eighths = 8;
+        image = at_scale(bytes, &header, wanted, eighths)?;
+    }
     // What was stored as inks is sRGB by now.
     let icc = header.icc.filter(|_| header.components != 4);
     let metadata = Metadata { exif: header.exif, xmp: header.xmp, icc };
     let scale = f64::from(eighths) / 8.0;
     Ok(Raster { image, size, scale, metadata, orientation: None })
+}
+
+/// Decodes to `eighths` / 8 of the size.
+fn at_scale(
+    bytes: &[u8],
+    header: &Header,
+    wanted: &Wanted<'_>,
+    eighths: u8,
+) -> Result<DynamicImage, Unreadable> {
+    let _permit = wanted.room_for(memory(header, eighths))?;
+    match header.components {
+        4 => {
+            let rows = wanted.rows((header.width, header.height));
+            let (size, inks) = turbo(bytes, eighths, rows, mozjpeg::ColorSpace::JCS_CMYK)?;
+            // Stored inverted, as Adobe began it and everybody took over.
+            let inks: Vec<u8> = inks.into_iter().map(|ink| 255 - ink).collect();
+            rgb(size, colour::cmyk_to_rgb(&inks, header.icc.as_deref()))
+        }
+        1 | 3 => plain(bytes, header, wanted, eighths),
+        other => Err(rare(format!("{other} components"))),
+    }
 }
 
 /// Width and height, by the header; `None` for what [`decode`] does not decode.

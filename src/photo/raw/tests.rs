@@ -98,7 +98,11 @@ fn decoded(bytes: &[u8], name: &str) -> Result<Photo, Unreadable> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    crate::photo::decode(&read(&path)?, &square(8), &DecodeOptions::default())
+    crate::photo::decode(
+        &read(&path, DecodeOptions::MAX_BYTES)?,
+        &square(8),
+        &DecodeOptions::default(),
+    )
 }
 
 /// Whether the first pixel is blue, and the last white.

@@ -9,7 +9,8 @@ mod known;
 mod tests;
 
 use std::borrow::Cow;
-use std::io::{Cursor, ErrorKind};
+use std::fs::File;
+use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer};
@@ -18,7 +19,7 @@ use tiff::decoder::{ChunkType, DecodingResult, Limits};
 use tiff::tags::Tag;
 
 use super::decode::{Metadata, Raster, Wanted};
-use super::image_rs::{END_TEXTS, MAX_ALLOCATION, WHOLE};
+use super::image_rs::{END_TEXTS, WHOLE};
 use super::{Unreadable, colour, stream};
 
 /// The largest file whose facts are read, in bytes: that takes a copy of it.
@@ -35,6 +36,7 @@ const JPEG: u16 = 7;
 const MAX_CHANNELS: usize = 5;
 
 type Decoder<'a> = tiff::decoder::Decoder<Cursor<&'a [u8]>>;
+type FromFile<'a> = tiff::decoder::Decoder<BufReader<&'a File>>;
 
 /// What the first samples of a pixel mean (TIFF 6.0, `PhotometricInterpretation`).
 #[derive(Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ struct Page {
 /// # Errors
 /// [`Unreadable`] when it is truncated, damaged, too large, or of a rare kind.
 pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unreadable> {
-    let mut decoder = open(bytes)?;
+    let mut decoder = open(bytes, wanted.max_bytes)?;
     let size = decoder.dimensions().map_err(reason)?;
     wanted.check_size(size)?;
     let page = Page::read(&mut decoder, size)?;
@@ -88,7 +90,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let orientation = decoder.find_tag_unsigned(Tag::Orientation).ok().flatten();
     let orientation = orientation.and_then(Orientation::from_exif);
     let known = page.as_known(bytes, &mut decoder)?;
-    let mut decoder = open(&known)?;
+    let mut decoder = open(&known, wanted.max_bytes)?;
     let channels = usize::from(decoder.colortype().map_err(reason)?.num_samples());
     if channels < page.meaning.samples() {
         return Err(Unreadable::damaged("it has too few samples a pixel"));
@@ -101,16 +103,12 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let is_plain = matches!(known, Cow::Borrowed(_)) && page.alpha != Some(Alpha::Associated);
     if total > WHOLE
         && is_plain
-        && let Some((scale, image)) = stream::tiff(bytes, wanted)
+        && let Some((scale, image)) = stream::tiff(Cursor::new(bytes), wanted)
     {
         return Ok(Raster { image, size, scale, metadata, orientation });
     }
-    if total > MAX_ALLOCATION {
-        let max_megapixels = wanted.max_megapixels;
-        return Err(Unreadable::TooLarge { width: size.0, height: size.1, max_megapixels });
-    }
     // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
-    let _permit = wanted.budget.take(total + pixels * (channels as u64 + 3));
+    let _permit = wanted.room_for(total + pixels * (channels as u64 + 3))?;
     let samples = samples(&mut decoder, &page, channels)?;
     // What was stored as inks or Lab is sRGB by then.
     let is_done = matches!(page.meaning, Meaning::Cmyk | Meaning::Lab { .. });
@@ -119,8 +117,60 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     Ok(Raster { image, size, scale: 1.0, metadata, orientation })
 }
 
-fn open(bytes: &[u8]) -> Result<Decoder<'_>, Unreadable> {
-    let most = usize::try_from(MAX_ALLOCATION).unwrap_or(usize::MAX);
+/// Decodes a large file of a common kind, holding a few rows of it; `None` for other kinds.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_by_rows(
+    file: &File,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Raster>, Unreadable> {
+    let mut decoder = open_file(file)?;
+    let size = decoder.dimensions().map_err(reason)?;
+    wanted.check_size(size)?;
+    let page = Page::read(&mut decoder, size)?;
+    let is_plain = matches!(page.meaning, Meaning::Grey | Meaning::Rgb)
+        && matches!(page.bits, 8 | 16)
+        && !page.bits_reversed
+        && page.alpha != Some(Alpha::Associated);
+    if !is_plain {
+        return Ok(None);
+    }
+    let mut metadata = Metadata {
+        exif: None,
+        xmp: decoder.get_tag_u8_vec(XMP).ok(),
+        icc: decoder.get_tag_u8_vec(Tag::IccProfile).ok(),
+    };
+    let orientation = decoder.find_tag_unsigned(Tag::Orientation).ok().flatten();
+    let orientation = orientation.and_then(Orientation::from_exif);
+    drop(decoder);
+    let Some((scale, image)) = stream::tiff(from_start(file)?, wanted) else { return Ok(None) };
+    let mut exif = Vec::new();
+    let facts = from_start(file)?.take(MAX_FACTS as u64 + 1).read_to_end(&mut exif)?;
+    metadata.exif = (facts <= MAX_FACTS).then_some(exif);
+    Ok(Some(Raster { image, size, scale, metadata, orientation }))
+}
+
+/// Whether a file is a DNG, whatever its name.
+pub(super) fn is_dng(file: &File) -> bool {
+    const DNG_VERSION: Tag = Tag::Unknown(50_706);
+    open_file(file)
+        .and_then(|mut decoder| decoder.find_tag(DNG_VERSION).map_err(reason))
+        .is_ok_and(|version| version.is_some())
+}
+
+fn open_file(file: &File) -> Result<FromFile<'_>, Unreadable> {
+    tiff::decoder::Decoder::new(from_start(file)?).map_err(reason)
+}
+
+fn from_start(file: &File) -> std::io::Result<BufReader<&File>> {
+    let mut reader = BufReader::new(file);
+    reader.rewind()?;
+    Ok(reader)
+}
+
+fn open(bytes: &[u8], max_bytes: u64) -> Result<Decoder<'_>, Unreadable> {
+    let most = usize::try_from(max_bytes).unwrap_or(usize::MAX);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = most;
     limits.intermediate_buffer_size = most;
@@ -130,7 +180,10 @@ fn open(bytes: &[u8]) -> Result<Decoder<'_>, Unreadable> {
 }
 
 impl Page {
-    fn read(decoder: &mut Decoder<'_>, size: (u32, u32)) -> Result<Self, Unreadable> {
+    fn read<R: Read + Seek>(
+        decoder: &mut tiff::decoder::Decoder<R>,
+        size: (u32, u32),
+    ) -> Result<Self, Unreadable> {
         const ASSOCIATED: u16 = 1;
         const STRAIGHT: u16 = 2;
         const UNSIGNED: u16 = 1;

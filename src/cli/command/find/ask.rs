@@ -146,6 +146,7 @@ impl<'a> Asker<'a> {
             let photo = photo::from_bytes(bytes);
             photo.map_err(|reason| unusable(name, reason.to_string()))
         };
+        let max_bytes = self.network.decoding.max_bytes;
         match source {
             Source::Stdin => {
                 if self.stdin.get().is_none() {
@@ -165,18 +166,18 @@ impl<'a> Asker<'a> {
                 let bytes = web::fetch(url, &self.fetch).map_err(|reason| unusable(url, reason))?;
                 Ok((from_bytes(url, bytes)?, url.clone()))
             }
-            Source::File(path) => read_file(path),
+            Source::File(path) => read_file(path, max_bytes),
             Source::Image(id) => {
                 let image = self.library.catalog().image(*id)?;
-                read_file(&image.ok_or(Error::NoSuchImage { id: *id })?.path)
+                read_file(&image.ok_or(Error::NoSuchImage { id: *id })?.path, max_bytes)
             }
         }
     }
 }
 
-fn read_file(path: &Path) -> anyhow::Result<(PhotoBytes, String)> {
+fn read_file(path: &Path, max_bytes: u64) -> anyhow::Result<(PhotoBytes, String)> {
     let name = path.display().to_string();
-    let photo = photo::read(path)
+    let photo = photo::read(path, max_bytes)
         .map_err(|reason| Error::QueryPhoto { name: name.clone(), reason: reason.to_string() })?;
     Ok((photo, name))
 }

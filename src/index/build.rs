@@ -57,7 +57,7 @@ pub fn build(
     let draft = Draft::begin(folder)?;
     let Written { count, last_sequence } = write_vectors(&draft, contents, watch)?;
     let mapped = draft.map(VECTORS)?;
-    let vectors = Vectors::new(&mapped, width);
+    let vectors = Vectors::mapped(&mapped, width);
 
     let coder::Learned { coder, kept } = coder::learn(vectors, params.code_width);
     draft.write(CODER, &coder.to_bytes())?;
@@ -125,10 +125,10 @@ fn write_codes(
     let mut codes = draft.create(CODES)?;
     for start in (0..vectors.len()).step_by(CHUNK) {
         watch.check()?;
-        let points = start as u32..(start + CHUNK).min(vectors.len()) as u32;
-        let rows: Vec<Vec<u8>> =
-            points.into_par_iter().map(|point| coder.encode(vectors.row(point))).collect();
-        rows.iter().try_for_each(|row| codes.write(row))?;
+        let points = start..(start + CHUNK).min(vectors.len());
+        let rows = points.clone().into_par_iter().map(|p| coder.encode(vectors.row(p as u32)));
+        rows.collect::<Vec<_>>().iter().try_for_each(|row| codes.write(row))?;
+        vectors.release(points);
     }
     codes.finish()
 }

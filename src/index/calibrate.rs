@@ -126,7 +126,9 @@ fn exact(vectors: Vectors<'_>, sample: &[u32]) -> Vec<Vec<u32>> {
                 let others = (0..end - start).map(column).filter(|(_, other)| other != point);
                 best(others.collect())
             };
-            sample.iter().enumerate().map(of).collect()
+            let nearest = sample.iter().enumerate().map(of).collect();
+            vectors.release(*start..end);
+            nearest
         })
         .collect();
     (0..sample.len())

@@ -5,8 +5,10 @@
 //! between (simultaneous iteration; Trefethen and Bau, *Numerical Linear Algebra*, lecture 28), instead
 //! of finding all eigenvectors, of which most would be thrown away.
 
+use std::ops::Range;
+
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::vectors::Vectors;
@@ -29,6 +31,8 @@ pub(super) struct Pca {
     pub(super) mean: Vec<f32>,
     /// `[count × width]`, orthonormal rows, the one of the largest variance first.
     pub(super) components: Vec<f32>,
+    /// `[count]`: the variance along each component.
+    pub(super) variances: Vec<f32>,
     /// The share of the variance that lies in the components, in [0, 1].
     pub(super) kept: f32,
 }
@@ -49,9 +53,11 @@ pub(super) fn train(vectors: Vectors<'_>, sample: &[u32], count: usize) -> Pca {
     }
     let applied = times(&basis, &covariance);
     let total: f64 = covariance.diag().iter().map(|v| f64::from(*v)).sum();
-    let kept: f64 = basis.iter().zip(&applied).map(|(b, a)| f64::from(b * a)).sum();
+    let along = |(b, a): (ArrayView1<'_, f32>, ArrayView1<'_, f32>)| b.dot(&a).max(0.0);
+    let variances: Vec<f32> = basis.rows().into_iter().zip(applied.rows()).map(along).collect();
+    let kept: f64 = variances.iter().map(|v| f64::from(*v)).sum();
     let kept = if total > 0.0 { (kept / total).clamp(0.0, 1.0) as f32 } else { 1.0 };
-    Pca { mean, components: basis.into_raw_vec_and_offset().0, kept }
+    Pca { mean, components: basis.into_raw_vec_and_offset().0, variances, kept }
 }
 
 /// `basis` times a symmetric matrix.
@@ -78,11 +84,21 @@ pub(super) fn mean(vectors: Vectors<'_>, sample: &[u32]) -> Vec<f32> {
             for point in chunk {
                 sum.iter_mut().zip(vectors.row(*point)).for_each(|(s, v)| *s += f64::from(*v));
             }
+            vectors.release(span(chunk));
             sum
         })
         .collect();
     let column = |i: usize| sums.iter().map(|sum| sum[i]).sum::<f64>() / sample.len().max(1) as f64;
     (0..vectors.width()).map(|i| column(i) as f32).collect()
+}
+
+/// From the first to the last of some points in ascending order.
+fn span(points: &[u32]) -> Range<usize> {
+    match points {
+        [first, .., last] => *first as usize..*last as usize + 1,
+        [only] => *only as usize..*only as usize + 1,
+        [] => 0..0,
+    }
 }
 
 /// `[width × width]`, symmetric.
@@ -99,6 +115,7 @@ fn covariance(vectors: Vectors<'_>, sample: &[u32], mean: &[f32]) -> Array2<f32>
             let row = vectors.row(*point).iter().zip(mean);
             out.iter_mut().zip(row).for_each(|(out, (v, m))| *out = v - m);
         });
+        vectors.release(span(chunk));
         let rows = ArrayView2::from_shape((chunk.len(), width), &centred).expect("sized just now");
         panels.par_iter_mut().zip(&starts).for_each(|(panel, start)| {
             let (below, columns) = (rows.slice(s![.., *start..]), *start..start + panel.ncols());

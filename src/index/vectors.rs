@@ -1,5 +1,9 @@
 //! The vectors themselves, which order what the codes chose: rows of a memory-mapped file.
 
+use std::ops::Range;
+
+use memmap2::Mmap;
+
 use super::codes::prefetch;
 use crate::embedding::{Embedding, dot};
 
@@ -14,6 +18,7 @@ const LENGTH: f64 = 1e-3;
 pub(super) struct Vectors<'a> {
     floats: &'a [f32],
     width: usize,
+    map: Option<&'a Mmap>,
 }
 
 impl<'a> Vectors<'a> {
@@ -22,7 +27,34 @@ impl<'a> Vectors<'a> {
         // SAFETY: any four bytes are a float.
         let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
         assert!(before.is_empty() && after.is_empty(), "a map begins at a page, and holds floats");
-        Self { floats, width }
+        Self::of(floats, width)
+    }
+
+    /// Looks at floats in memory as rows of `width`.
+    pub(super) fn of(floats: &'a [f32], width: usize) -> Self {
+        Self { floats, width, map: None }
+    }
+
+    /// As [`Vectors::new`], of a memory map that may be asked to [`Vectors::release`] its memory.
+    pub(super) fn mapped(map: &'a Mmap, width: usize) -> Self {
+        Self { map: Some(map), ..Self::new(map, width) }
+    }
+
+    /// Says that the rows of some points are not needed for now: they leave this process's memory, and
+    /// come back from the file when they are looked at again.
+    pub(super) fn release(&self, points: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = self.map {
+            let row = self.width * size_of::<f32>();
+            // SAFETY: the map is shared with a file and is only read, so the bytes come back as they were.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    points.start * row,
+                    points.len() * row,
+                )
+            };
+        }
     }
 
     /// How many rows.
@@ -42,7 +74,7 @@ impl<'a> Vectors<'a> {
     }
 
     /// Consecutive rows, `[rows × width]`.
-    pub(super) fn rows(&self, points: std::ops::Range<usize>) -> &'a [f32] {
+    pub(super) fn rows(&self, points: Range<usize>) -> &'a [f32] {
         &self.floats[points.start * self.width..points.end * self.width]
     }
 

@@ -1,6 +1,7 @@
 //! Questions to a library: what is similar to this?
 
 mod check;
+pub(crate) mod rank;
 
 use std::collections::HashSet;
 
@@ -8,13 +9,14 @@ use crate::catalog::{ImageRecord, ModelRecord, Passing, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::index::{self, Index, Unusable};
+use crate::index::{self, Index, Unusable, Whitening};
 use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
 use crate::record::{Hit, ImageId};
 
 pub use check::SearchCheck;
+pub use rank::Ranking;
 
 /// As many images that pass a filter are compared one by one; of more, the index is asked. They are read
 /// from the catalog, 8 kB each at 2048 features.
@@ -32,7 +34,9 @@ const POOL_AT_LEAST: usize = 64;
 pub struct FindOptions {
     /// How many hits at most.
     pub k: usize,
-    /// The lowest cosine that counts as a hit, in [-1, 1].
+    /// How hits are ordered and scored.
+    pub rank: Ranking,
+    /// The lowest score that counts as a hit, in [-1, 1].
     pub min_score: f32,
     /// Compare with every stored vector instead of asking the index.
     pub exact: bool,
@@ -48,6 +52,7 @@ impl Default for FindOptions {
     fn default() -> Self {
         Self {
             k: 10,
+            rank: Ranking::default(),
             min_score: -1.0,
             exact: false,
             search: index::Search::Auto,
@@ -65,7 +70,18 @@ pub struct Search {
     index: Option<Index>,
     /// `None` when all are meant.
     passing: Option<Passing>,
+    /// For [`Ranking::Whitened`], in a library that is large enough.
+    whitening: Option<Whitening>,
     options: FindOptions,
+}
+
+/// What one answer is to hold.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    k: usize,
+    min_score: f32,
+    /// Left out, beside [`FindOptions::exclude`].
+    exclude: &'a [ImageId],
 }
 
 impl Search {
@@ -151,11 +167,16 @@ impl Library {
         let passing = |filter| self.catalog().passing(model.id, filter);
         let passing = options.filter.as_ref().map(passing).transpose()?;
         let few = passing.as_ref().is_some_and(|passing| passing.len() <= SCAN_UP_TO);
-        let index = match options.exact || few {
+        let whitened = options.rank == Ranking::Whitened;
+        let index = match (options.exact || few) && !whitened {
             true => None,
             false => Some(self.open_index(model, watch)?),
         };
-        Ok(Search { model: model.clone(), index, passing, options: options.clone() })
+        let whitening = index.as_ref().filter(|_| whitened).and_then(Index::whitening);
+        if whitened && whitening.is_none() {
+            watch.note("too few photos to whiten their features: ranked by plain cosine");
+        }
+        Ok(Search { model: model.clone(), index, passing, whitening, options: options.clone() })
     }
 
     /// The images most similar to `query`, without those of `exclude` and of
@@ -170,32 +191,39 @@ impl Library {
         query: &Embedding,
         exclude: &[ImageId],
     ) -> Result<Vec<Match>> {
-        let Some(index) = &search.index else { return self.compare_all(search, query, exclude) };
-        let mut tail = Vec::new();
-        self.each_newer(&search.model, Sequence(index.last_sequence()), |id, embedding| {
-            if search.passes(id) {
-                tail.push(Hit { id, score: query.cosine(&embedding) });
-            }
-            Ok(())
-        })?;
+        let FindOptions { k, min_score, rank, .. } = search.options;
+        let wanted = Wanted { k, min_score, exclude };
+        match rank {
+            Ranking::Cosine => self.by_cosine(search, query, &wanted),
+            Ranking::Expanded => self.by_expanded(search, query, &wanted),
+            Ranking::Whitened => self.by_whitened(search, query, &wanted),
+        }
+    }
+
+    fn by_cosine(
+        &self,
+        search: &Search,
+        query: &Embedding,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Match>> {
+        let Some(index) = &search.index else { return self.compare_all(search, query, wanted) };
+        let tail = self.newer(search, index, |embedding| query.cosine(embedding))?;
         let options = &search.options;
         let tail_ids: HashSet<ImageId> = tail.iter().map(|hit| hit.id).collect();
         // Of a filter's images there must be as many among the candidates as without one among all.
-        let (pool, mut wanted) = match &search.passing {
-            None => (0, options.k.saturating_add(options.exclude.len() + exclude.len())),
+        let (pool, mut asked) = match &search.passing {
+            None => (0, wanted.k.saturating_add(options.exclude.len() + wanted.exclude.len())),
             Some(passing) => {
-                let pool = options.k.saturating_mul(POOL_FACTOR).max(POOL_AT_LEAST);
+                let pool = wanted.k.saturating_mul(POOL_FACTOR).max(POOL_AT_LEAST);
                 let share = passing.len() as f64 / index.len().max(1) as f64;
                 (pool, (pool as f64 / share.clamp(1e-6, 1.0)) as usize)
             }
         };
         loop {
-            let candidates = index.search(query, wanted, options.search).map_err(|source| {
-                let folder = self.index_folder(&search.model);
-                Error::IndexUnreadable { folder, source: Box::new(source) }
-            })?;
-            let exhausted = candidates.len() < wanted
-                || candidates.last().is_none_or(|last| last.score < options.min_score);
+            let damaged = |source| self.index_unreadable(&search.model, source);
+            let candidates = index.search(query, asked, options.search).map_err(damaged)?;
+            let exhausted = candidates.len() < asked
+                || candidates.last().is_none_or(|last| last.score < wanted.min_score);
             let mut hits = tail.clone();
             let mut chosen = 0;
             for hit in candidates.into_iter().filter(|hit| search.passes(hit.id)) {
@@ -206,13 +234,34 @@ impl Library {
                 }
             }
             hits.sort_by(Hit::best_first);
-            let matches = self.matches(hits, search, exclude)?;
+            let matches = self.matches(hits, search, wanted)?;
             // Images that are gone, or do not pass, may have taken up the places of some that are and do.
-            if exhausted || (matches.len() == options.k && chosen >= pool) {
+            if exhausted || (matches.len() == wanted.k && chosen >= pool) {
                 return Ok(matches);
             }
-            wanted = wanted.saturating_mul(4);
+            asked = asked.saturating_mul(4);
         }
+    }
+
+    /// The images that came after the index and pass, with their scores, in no order.
+    fn newer(
+        &self,
+        search: &Search,
+        index: &Index,
+        score: impl Fn(&Embedding) -> f32,
+    ) -> Result<Vec<Hit>> {
+        let mut hits = Vec::new();
+        self.each_newer(&search.model, Sequence(index.last_sequence()), |id, embedding| {
+            if search.passes(id) {
+                hits.push(Hit { id, score: score(&embedding) });
+            }
+            Ok(())
+        })?;
+        Ok(hits)
+    }
+
+    fn index_unreadable(&self, model: &ModelRecord, source: Unusable) -> Error {
+        Error::IndexUnreadable { folder: self.index_folder(model), source: Box::new(source) }
     }
 
     fn open_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
@@ -241,7 +290,7 @@ impl Library {
         &self,
         search: &Search,
         query: &Embedding,
-        exclude: &[ImageId],
+        wanted: &Wanted<'_>,
     ) -> Result<Vec<Match>> {
         let model = &search.model;
         let mut hits = Vec::new();
@@ -260,21 +309,21 @@ impl Library {
             })?,
         }
         hits.sort_by(Hit::best_first);
-        self.matches(hits, search, exclude)
+        self.matches(hits, search, wanted)
     }
 
     /// The first `k` hits that are wanted and that a file still holds.
-    fn matches(&self, hits: Vec<Hit>, search: &Search, exclude: &[ImageId]) -> Result<Vec<Match>> {
-        let options = &search.options;
+    fn matches(&self, hits: Vec<Hit>, search: &Search, wanted: &Wanted<'_>) -> Result<Vec<Match>> {
+        let exclude = [&search.options.exclude, wanted.exclude];
         let shown = |id| search.passing.as_ref().and_then(|passing| passing.get(&id).copied());
         hits.into_iter()
-            .take_while(|hit| hit.score >= options.min_score)
-            .filter(|hit| !options.exclude.contains(&hit.id) && !exclude.contains(&hit.id))
+            .take_while(|hit| hit.score >= wanted.min_score)
+            .filter(|hit| !exclude.iter().any(|ids| ids.contains(&hit.id)))
             .filter_map(|hit| match self.catalog().image_of(hit.id, shown(hit.id)) {
                 Ok(image) => image.map(|image| Ok(Match { hit, image })),
                 Err(error) => Some(Err(error)),
             })
-            .take(options.k)
+            .take(wanted.k)
             .collect()
     }
 }

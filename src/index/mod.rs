@@ -27,6 +27,7 @@ mod search;
 #[cfg(test)]
 mod synthetic;
 mod vectors;
+mod whiten;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,7 @@ pub use build::{Contents, EachEmbedding, build};
 pub use calibrate::Calibration;
 pub use manifest::{Coding, last_sequence, params};
 pub use open::{Depth, Index, Search, open};
+pub use whiten::Whitening;
 
 /// How an index is built.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

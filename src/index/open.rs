@@ -240,7 +240,7 @@ impl Index {
 
     /// The `k` best of some points by their vectors.
     fn order(&self, query: &Embedding, near: &[Near], k: usize) -> Result<Vec<Hit>, Unusable> {
-        let vectors = Vectors::new(&self.vectors, self.manifest.width);
+        let vectors = self.vectors();
         let damaged = || self.damaged(VECTORS, "holds a vector that is none");
         let mut hits = Vec::with_capacity(near.len());
         for (i, point) in near.iter().enumerate() {
@@ -258,13 +258,17 @@ impl Index {
         Ok(hits.into_iter().map(|(hit, _)| hit).collect())
     }
 
-    fn id(&self, point: u32) -> ImageId {
+    pub(super) fn vectors(&self) -> Vectors<'_> {
+        Vectors::mapped(&self.vectors, self.manifest.width)
+    }
+
+    pub(super) fn id(&self, point: u32) -> ImageId {
         let at = point as usize * size_of::<i64>();
         let bytes = self.ids[at..at + size_of::<i64>()].try_into().expect("eight bytes");
         ImageId(i64::from_le_bytes(bytes))
     }
 
-    fn damaged(&self, name: &str, what: &str) -> Unusable {
+    pub(super) fn damaged(&self, name: &str, what: &str) -> Unusable {
         Unusable::Damaged { path: self.folder.join(name), what: what.to_owned() }
     }
 }

@@ -57,7 +57,13 @@ impl Library {
             return Ok(Err(damaged));
         }
         let wanted = index.params().recall;
-        let search = Search { model: model.clone(), index: Some(index), passing: None, options };
+        let search = Search {
+            model: model.clone(),
+            index: Some(index),
+            passing: None,
+            whitening: None,
+            options,
+        };
         let mut queries = Vec::new();
         for id in self.sample(model, sample, seed)? {
             queries.push(Query { embedding: self.embedding_of(model, id)?, nearest: Vec::new() });

@@ -6,6 +6,7 @@ use super::*;
 use crate::embedding::Features;
 use crate::index::{Params, Search};
 use crate::network::sample;
+use crate::progress::Event;
 use crate::record::{ContentHash, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 const WIDTH: usize = 24;
@@ -94,6 +95,69 @@ proptest! {
                     prop_assert_eq!(found.hit.score, query.cosine(&stored));
                 }
             }
+            for rank in [Ranking::Whitened, Ranking::Expanded] {
+                let options = FindOptions { k, rank, ..FindOptions::default() };
+                let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+                prop_assert_eq!(found.len(), k.min(alive.len()), "{:?}", rank);
+                prop_assert!(found.is_sorted_by(|a, b| a.hit.score >= b.hit.score));
+                prop_assert!(found.iter().all(|f| !gone.contains(&(f.hit.id.0 as usize - 1))));
+                if rank == Ranking::Whitened {
+                    prop_assert!(found[0].hit.score > 0.999, "{} is nearest to itself", id.0);
+                }
+            }
         }
     }
+}
+
+#[test]
+fn whitened_scores_are_the_cosines_of_whitened_vectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut library = Library::open(dir.path()).unwrap();
+    add(&mut library, 0..300, 4);
+    let model = library.model(None).unwrap();
+    library.rebuild_index(&model, &Watch::none()).unwrap();
+    let mut rows = Vec::new();
+    let take = |_, embedding: Embedding| {
+        rows.extend_from_slice(embedding.as_slice());
+        Ok(())
+    };
+    library.each_newer(&model, Sequence(0), take).unwrap();
+    let whitening = Whitening::learn(&rows, WIDTH).unwrap();
+    add(&mut library, 300..320, 5);
+    let of = |id| whitening.apply(&library.embedding_of(&model, id).unwrap()).unwrap();
+    let query = library.embedding_of(&model, ImageId(310)).unwrap();
+    let options = FindOptions { k: 320, rank: Ranking::Whitened, ..FindOptions::default() };
+    let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+    assert_eq!(found.len(), 320);
+    for Match { hit, .. } in found {
+        let expected = of(ImageId(310)).cosine(&of(hit.id));
+        assert!((hit.score - expected).abs() < 1e-4, "{hit:?}, {expected}");
+    }
+}
+
+#[test]
+fn a_library_of_few_photos_is_ranked_by_plain_cosine_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut library = Library::open(dir.path()).unwrap();
+    add(&mut library, 0..20, 4);
+    let model = library.model(None).unwrap();
+    library.rebuild_index(&model, &Watch::none()).unwrap();
+    let query = library.embedding_of(&model, ImageId(3)).unwrap();
+    let notes = std::sync::Mutex::new(Vec::new());
+    let on_event = |event: Event| {
+        if let Event::Note { text } = event {
+            notes.lock().unwrap().push(text);
+        }
+    };
+    let cancelled = std::sync::atomic::AtomicBool::new(false);
+    let watch = Watch::new(&on_event, &cancelled);
+    let ranked = |rank| {
+        let options = FindOptions { rank, ..FindOptions::default() };
+        library.find(&model, &query, &options, &watch).unwrap()
+    };
+    assert_eq!(ranked(Ranking::Whitened), ranked(Ranking::Cosine));
+    assert_eq!(
+        *notes.lock().unwrap(),
+        ["too few photos to whiten their features: ranked by plain cosine"]
+    );
 }

@@ -16,7 +16,7 @@ use likeness::filter::Filter;
 use likeness::index::Search;
 use likeness::library::Library;
 use likeness::photo::Region;
-use likeness::query::FindOptions;
+use likeness::query::{FindOptions, Ranking};
 use likeness::web::FetchOptions;
 
 use ask::{Asker, Network, Query};
@@ -104,6 +104,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOW", default_value = "auto")]
     search: How,
 
+    /// How hits are ordered and scored
+    #[arg(long, value_name = "HOW", default_value = "cosine")]
+    rank: Rank,
+
     /// Compare with every image instead of asking the index
     #[arg(long, conflicts_with = "search")]
     exact: bool,
@@ -148,6 +152,26 @@ impl From<How> for Search {
     }
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Rank {
+    /// By the cosine with the query
+    Cosine,
+    /// By the cosine after whitening: what most photos of the library share counts less; looks at all
+    Whitened,
+    /// By the cosine with the query and its three nearest together: more of the same
+    Expanded,
+}
+
+impl From<Rank> for Ranking {
+    fn from(rank: Rank) -> Self {
+        match rank {
+            Rank::Cosine => Ranking::Cosine,
+            Rank::Whitened => Ranking::Whitened,
+            Rank::Expanded => Ranking::Expanded,
+        }
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|k| *k > 0).ok_or_else(|| "expected a number from 1".to_owned())
 }
@@ -171,6 +195,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut options = FindOptions {
         k: args.k,
         min_score: args.min_score,
+        rank: args.rank.into(),
         exact: args.exact,
         search: args.search.into(),
         filter: args.filter.clone(),

@@ -142,21 +142,40 @@ impl Embedding {
     }
 }
 
-/// The dot product in double precision. Summed in lanes of a fixed order, so that the number is the same
-/// on every processor; compiled twice, as AVX2 does it in a third of the time.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn avx2(a: &[f32], b: &[f32]) -> f64 {
-            in_lanes(a, b)
+/// A function that is compiled for several processors; which one it runs on is asked each time. All give the
+/// same numbers, as the order of the operations is written down.
+macro_rules! for_each_processor {
+    ($(#[$docs:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty = $body:ident) => {
+        $(#[$docs])*
+        pub(crate) fn $name($($arg: $type),*) -> $result {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $type),*) -> $result {
+                    $body($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512bw")]
+                fn avx512($($arg: $type),*) -> $result {
+                    $body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                    // SAFETY: the processor has just been asked.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            $body($($arg),*)
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has just been asked.
-            return unsafe { avx2(a, b) };
-        }
-    }
-    in_lanes(a, b)
+    };
+}
+pub(crate) use for_each_processor;
+
+for_each_processor! {
+    /// The dot product in double precision, in lanes of a fixed order.
+    fn dot(a: &[f32], b: &[f32]) -> f64 = in_lanes
 }
 
 #[inline(always)]

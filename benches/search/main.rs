@@ -27,7 +27,7 @@ use likeness::embedding::Embedding;
 use likeness::error::Result;
 use likeness::index::{self, Contents, Depth, Index, Params, Search};
 use likeness::progress::Watch;
-use likeness::record::{ImageId, ModelFingerprint};
+use likeness::record::{Hit, ImageId, ModelFingerprint};
 use rayon::prelude::*;
 
 const SEED: u64 = 20_261_124;
@@ -120,19 +120,25 @@ impl Subject {
     fn ask(&self, answer: impl Fn(&Embedding) -> Vec<u32>) -> (f64, f64) {
         let start = Instant::now();
         let answers: Vec<Vec<u32>> = self.queries.iter().map(answer).collect();
-        let seconds = start.elapsed().as_secs_f64();
+        (start.elapsed().as_secs_f64(), self.recall(&answers))
+    }
+
+    fn recall(&self, answers: &[Vec<u32>]) -> f64 {
         let hits = |(answer, truth): (&Vec<u32>, &Vec<u32>)| {
             truth.iter().filter(|id| answer.contains(id)).count()
         };
         let found: usize = answers.iter().zip(&self.truth).map(hits).sum();
-        (seconds, found as f64 / (self.queries.len() * K) as f64)
+        found as f64 / (self.queries.len() * K) as f64
     }
 
     fn search(&self, index: &Index, depth: Depth) -> (f64, f64) {
-        self.ask(|query| {
-            let hits = index.search_to(query, K, depth).expect("a sound index");
-            hits.into_iter().map(|hit| hit.id.0 as u32).collect()
-        })
+        let queries: Vec<&Embedding> = self.queries.iter().collect();
+        let start = Instant::now();
+        let answers = index.search_all(&queries, K, depth).expect("a sound index");
+        let seconds = start.elapsed().as_secs_f64();
+        let ids = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.id.0 as u32).collect();
+        let answers: Vec<Vec<u32>> = answers.into_iter().map(ids).collect();
+        (seconds, self.recall(&answers))
     }
 
     fn compare(&self, index: &Index, build_seconds: f64, pool: &rayon::ThreadPool) {

@@ -7,7 +7,8 @@
 //! ```text
 //! header   8 u32: magic, version, width, code width, components (0 or code width), bits of the step, 0, 0
 //! offset   code width f32: where the mean lies
-//! rows     components × width i16: orthonormal, times 2¹⁵
+//! scales   components f32
+//! rows     components × width i8: orthonormal, divided by their scale
 //! ```
 
 use rayon::prelude::*;
@@ -16,17 +17,18 @@ use super::codes::row_bytes;
 use super::kernel::Kernel;
 use super::pca;
 use super::vectors::Vectors;
+use crate::embedding::{dot, for_each_processor};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"lkco");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 8 * 4;
 
 /// The code of the mean; codes reach as far below as above.
 const MIDDLE: f32 = 64.0;
 
-/// What unit vectors are multiplied with to be projected in integers: no dot product of two of them
-/// then leaves 32 bits (Cauchy and Schwarz), and the rounding is a hundredth of a code's step.
-const UNIT: f32 = 32_767.0;
+/// Vectors are projected in bytes, as rounding their components to a 254th of the largest moves a place by
+/// some hundredths of a code's step. They are unsigned, with 128 for zero, as the instructions want one side.
+const ZERO: f32 = 128.0;
 
 /// Vectors that components are learned from, at most.
 const LEARN_FROM: usize = 50_000;
@@ -46,7 +48,11 @@ pub(super) struct Coder {
     step: f32,
     offset: Vec<f32>,
     /// None where the vector itself is the code.
-    components: Vec<i16>,
+    components: Vec<i8>,
+    /// What each component was divided by.
+    scales: Vec<f32>,
+    /// The sum of each component, as divided.
+    sums: Vec<i32>,
 }
 
 /// A coder and how much of the vectors' variance its codes keep.
@@ -63,20 +69,21 @@ pub(super) fn learn(vectors: Vectors<'_>, code_width: usize) -> Learned {
     let few = vectors.len() < VECTORS_A_COMPONENT * code_width;
     let mut coder = if few || code_width >= width {
         let offset = pca::mean(vectors, &sample);
-        Learned {
-            coder: Coder { width, code_width: width, step: 1.0, offset, components: Vec::new() },
-            kept: 1.0,
-        }
+        Learned { coder: Coder::new(width, 1.0, offset, Vec::new(), Vec::new()), kept: 1.0 }
     } else {
         let pca = pca::train(vectors, &sample, code_width);
-        let components: Vec<i16> =
-            pca.components.iter().map(|v| (v * UNIT).round() as i16).collect();
-        let rows = pca.components.chunks_exact(width);
-        let offset = rows.map(|row| crate::embedding::dot(row, &pca.mean) as f32).collect();
-        Learned {
-            coder: Coder { width, code_width, step: 1.0, offset, components },
-            kept: pca.kept,
+        let (mut components, mut scales, mut offset) = (Vec::new(), Vec::new(), Vec::new());
+        for row in pca.components.chunks_exact(width) {
+            let mut bytes = vec![0; width];
+            let scale = in_bytes(row, &mut bytes);
+            let whole: Vec<i8> =
+                bytes.iter().map(|v| (i32::from(*v) - ZERO as i32) as i8).collect();
+            let divided: Vec<f32> = whole.iter().map(|v| f32::from(*v)).collect();
+            offset.push(dot(&divided, &pca.mean) as f32 * scale);
+            components.extend(whole);
+            scales.push(scale);
         }
+        Learned { coder: Coder::new(width, 1.0, offset, components, scales), kept: pca.kept }
     };
     coder.coder.choose_step(vectors);
     coder
@@ -88,7 +95,39 @@ pub(super) fn spread(count: usize, most: usize) -> Vec<u32> {
     (0..chosen).map(|i| (i * count / chosen) as u32).collect()
 }
 
+for_each_processor! {
+    /// Writes a vector in whole numbers from 1 to 255, with 128 for zero; gives what to multiply them with.
+    fn in_bytes(vector: &[f32], out: &mut [u8]) -> f32 = rounded
+}
+
+#[inline(always)]
+fn rounded(vector: &[f32], out: &mut [u8]) -> f32 {
+    // Without their signs, floats order like their bits.
+    let largest = vector.iter().fold(0, |max, v| v.abs().to_bits().max(max));
+    let largest = f32::from_bits(largest);
+    let scale = if largest.is_normal() { largest / 127.0 } else { 1.0 };
+    let factor = 1.0 / scale;
+    // A float of this size has no place behind the point: what is added is rounded, and stands in its lowest
+    // bits. Conversions to integers check for what is no number, one at a time.
+    const WHOLE: f32 = (1 << 23) as f32;
+    let byte = |v: &f32| (v * factor + (WHOLE + ZERO)).to_bits() as u8;
+    out.iter_mut().zip(vector).for_each(|(out, v)| *out = byte(v));
+    scale
+}
+
 impl Coder {
+    fn new(
+        width: usize,
+        step: f32,
+        offset: Vec<f32>,
+        components: Vec<i8>,
+        scales: Vec<f32>,
+    ) -> Self {
+        let rows = components.chunks_exact(width.max(1));
+        let sums = rows.map(|row| row.iter().map(|v| i32::from(*v)).sum()).collect();
+        Self { width, code_width: offset.len(), step, offset, components, scales, sums }
+    }
+
     /// The components of a code.
     pub(super) fn code_width(&self) -> usize {
         self.code_width
@@ -101,32 +140,57 @@ impl Coder {
 
     /// The code of a unit vector of the coder's width: a row of whole blocks.
     pub(super) fn encode(&self, vector: &[f32]) -> Vec<u8> {
+        self.row(&self.places(&[vector]))
+    }
+
+    /// The codes of several unit vectors: less time for each.
+    pub(super) fn encode_all(&self, vectors: &[&[f32]]) -> Vec<Vec<u8>> {
+        self.places(vectors).chunks_exact(self.code_width).map(|place| self.row(place)).collect()
+    }
+
+    fn row(&self, place: &[f32]) -> Vec<u8> {
         let mut row = vec![MIDDLE as u8; row_bytes(self.code_width)];
         let scale = 1.0 / self.step;
-        for (code, value) in row.iter_mut().zip(self.place(vector)) {
-            // Saturates, and takes what is no number for zero.
-            *code = ((value * scale).round() + MIDDLE).clamp(0.0, 127.0) as u8;
+        for (code, value) in row.iter_mut().zip(place) {
+            // Saturates, and takes what is no number for zero; what is below zero is cut off there.
+            *code = ((value * scale + (MIDDLE + 0.5)) as u8).min(127);
         }
         row
     }
 
-    /// Where a vector lies from the mean, before it is made small.
-    fn place(&self, vector: &[f32]) -> Vec<f32> {
-        assert_eq!(vector.len(), self.width, "embeddings of different models never meet");
+    /// Where vectors lie from the mean, before that is made small: `[vectors × code width]`.
+    fn places(&self, vectors: &[&[f32]]) -> Vec<f32> {
+        let met = vectors.iter().all(|vector| vector.len() == self.width);
+        assert!(met, "embeddings of different models never meet");
         if self.components.is_empty() {
-            return vector.iter().zip(&self.offset).map(|(v, o)| v - o).collect();
+            let place = |vector: &&[f32]| -> Vec<f32> {
+                vector.iter().zip(&self.offset).map(|(v, o)| v - o).collect()
+            };
+            return vectors.iter().flat_map(place).collect();
         }
-        let kernel = Kernel::best();
-        let vector: Vec<i16> = vector.iter().map(|v| (v * UNIT).round() as i16).collect();
-        let rows = self.components.chunks_exact(self.width).zip(&self.offset);
-        rows.map(|(row, o)| kernel.dot(row, &vector) as f32 / (UNIT * UNIT) - o).collect()
+        let mut bytes = vec![0; vectors.len() * self.width];
+        let scales: Vec<f32> = vectors
+            .iter()
+            .zip(bytes.chunks_exact_mut(self.width))
+            .map(|(vector, out)| in_bytes(vector, out))
+            .collect();
+        let dots = Kernel::best().dots(&bytes, &self.components, self.width);
+        let mut places = Vec::with_capacity(dots.len());
+        for (dots, scale) in dots.chunks_exact(self.code_width).zip(scales) {
+            let rows = dots.iter().zip(&self.sums).zip(self.scales.iter().zip(&self.offset));
+            places.extend(rows.map(|((dot, sum), (row, offset))| {
+                // Without what the 128 for zero adds.
+                (dot - ZERO as i32 * sum) as f32 * (scale * row) - offset
+            }));
+        }
+        places
     }
 
     /// Chooses the step that loses least: a fine one cuts off what lies far out, a coarse one rounds.
     fn choose_step(&mut self, vectors: Vectors<'_>) {
         let sample = spread(vectors.len(), SCALE_FROM);
         let places: Vec<f32> =
-            sample.par_iter().flat_map_iter(|point| self.place(vectors.row(*point))).collect();
+            sample.par_iter().flat_map_iter(|point| self.places(&[vectors.row(*point)])).collect();
         let farthest = places.iter().fold(0.0f32, |max, v| max.max(v.abs()));
         if farthest == 0.0 {
             return;
@@ -149,7 +213,7 @@ impl Coder {
 
     /// The file's bytes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let components = self.components.len() / self.width.max(1);
+        let components = self.scales.len();
         let numbers = [
             MAGIC,
             VERSION,
@@ -162,7 +226,8 @@ impl Coder {
         ];
         let mut bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
         bytes.extend(self.offset.iter().flat_map(|v| v.to_le_bytes()));
-        bytes.extend(self.components.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(self.scales.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(self.components.iter().map(|v| v.cast_unsigned()));
         bytes
     }
 
@@ -185,15 +250,17 @@ impl Coder {
             && step.is_normal()
             && step > 0.0;
         let size =
-            code_width.saturating_mul(4).saturating_add(components.saturating_mul(2 * width));
+            code_width.saturating_mul(4).saturating_add(components.saturating_mul(4 + width));
         if !sound || rest.len() != size {
             return Err("has impossible sizes".to_owned());
         }
-        let (offset, components) = rest.split_at(4 * code_width);
-        let offset = offset.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect();
-        let components =
-            components.as_chunks::<2>().0.iter().map(|v| i16::from_le_bytes(*v)).collect();
-        Ok(Self { width, code_width, step, offset, components })
+        let (offset, rest) = rest.split_at(4 * code_width);
+        let (scales, components) = rest.split_at(4 * components);
+        let floats = |bytes: &[u8]| -> Vec<f32> {
+            bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect()
+        };
+        let components = components.iter().map(|v| v.cast_signed()).collect();
+        Ok(Self::new(width, step, floats(offset), components, floats(scales)))
     }
 }
 
@@ -267,9 +334,7 @@ mod tests {
         fn a_damaged_file_gives_an_error_or_a_coder_that_encodes(
             at in 0usize..2_000, value in any::<u8>(), cut in 0usize..200,
         ) {
-            let coder = Coder {
-                width: 8, code_width: 4, step: 0.1, offset: vec![0.0; 4], components: vec![9; 32],
-            };
+            let coder = Coder::new(8, 0.1, vec![0.0; 4], vec![9; 32], vec![0.01; 4]);
             let mut bytes = coder.to_bytes();
             let at = at % bytes.len();
             bytes[at] ^= value;

@@ -70,14 +70,18 @@ impl Kernel {
         }
     }
 
-    /// The dot product of two vectors of 16-bit integers. Exact where the product of their L2 norms,
-    /// which no partial sum exceeds, is below 2³¹.
-    pub(crate) fn dot(self, a: &[i16], b: &[i16]) -> i32 {
+    /// The dot products of each of `vectors` with each of `rows`, all `width` long, one after the other:
+    /// `[vectors × rows]`. Exact for widths of up to 66,000. Several vectors at once take less time each, as
+    /// every row is read once for eight of them.
+    pub(crate) fn dots(self, vectors: &[u8], rows: &[i8], width: usize) -> Vec<i32> {
         match self {
             // SAFETY: these kernels exist only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Vnni => unsafe { x86::dot_avx2(a, b) },
-            _ => dot(a, b),
+            Kernel::Avx2 => unsafe { x86::dots_avx2(vectors, rows, width) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Vnni => unsafe { x86::dots_vnni(vectors, rows, width) },
+            _ => dots(vectors, rows, width),
         }
     }
 }
@@ -102,9 +106,18 @@ fn portable(a: &[u8], b: &[u8]) -> u32 {
     a.iter().zip(b).map(square).fold(0, u32::wrapping_add)
 }
 
-/// The compiler knows the instruction for this sum, where there is one.
 #[inline(always)]
-fn dot(a: &[i16], b: &[i16]) -> i32 {
+fn dots(vectors: &[u8], rows: &[i8], width: usize) -> Vec<i32> {
+    let mut out = Vec::with_capacity(vectors.len() / width * (rows.len() / width));
+    for vector in vectors.chunks_exact(width) {
+        out.extend(rows.chunks_exact(width).map(|row| dot(vector, row)));
+    }
+    out
+}
+
+/// The compiler knows instructions for this sum.
+#[inline(always)]
+fn dot(a: &[u8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).fold(0, i32::wrapping_add)
 }
 
@@ -158,8 +171,81 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn dot_avx2(a: &[i16], b: &[i16]) -> i32 {
-        super::dot(a, b)
+    pub(super) fn dots_avx2(vectors: &[u8], rows: &[i8], width: usize) -> Vec<i32> {
+        super::dots(vectors, rows, width)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn dots_vnni(vectors: &[u8], rows: &[i8], width: usize) -> Vec<i32> {
+        const AT_ONCE: usize = 8;
+        let count = rows.len() / width;
+        let mut out = vec![0; vectors.len() / width * count];
+        let blocks = vectors.chunks(AT_ONCE * width).zip(out.chunks_mut(AT_ONCE * count));
+        for (vectors, out) in blocks {
+            for (number, row) in rows.chunks_exact(width).enumerate() {
+                match vectors.len() == AT_ONCE * width {
+                    true => {
+                        let dots = dots_of_row::<AT_ONCE>(vectors, row);
+                        for (vector, dot) in dots.into_iter().enumerate() {
+                            out[vector * count + number] = dot;
+                        }
+                    }
+                    false => {
+                        for (vector, values) in vectors.chunks_exact(width).enumerate() {
+                            out[vector * count + number] = dot_vnni(values, row);
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Of `N` vectors, one after the other, with one row.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn dots_of_row<const N: usize>(vectors: &[u8], row: &[i8]) -> [i32; N] {
+        assert_eq!(vectors.len(), N * row.len());
+        let mut sums = [_mm512_setzero_si512(); N];
+        let (whole, rest) = row.as_chunks::<64>();
+        for (at, values) in whole.iter().enumerate() {
+            // SAFETY: 64 bytes, an unaligned load.
+            let values = unsafe { _mm512_loadu_si512(values.as_ptr().cast()) };
+            for (number, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: unaligned, too; the vector is as long as the row, which has 64 bytes here.
+                let vector = unsafe {
+                    let vector = vectors.as_ptr().add(number * row.len() + at * 64);
+                    _mm512_loadu_si512(vector.cast())
+                };
+                *sum = _mm512_dpbusd_epi32(*sum, vector, values);
+            }
+        }
+        std::array::from_fn(|number| {
+            let vector = &vectors[number * row.len()..][..row.len()];
+            let rest = super::dot(&vector[whole.len() * 64..], rest);
+            _mm512_reduce_add_epi32(sums[number]).wrapping_add(rest)
+        })
+    }
+
+    /// Four sums at once, as each addition waits for the one before it.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn dot_vnni(a: &[u8], b: &[i8]) -> i32 {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<256>(), b.as_chunks::<256>());
+        for (a, b) in a.iter().zip(b) {
+            let (a, b) = (a.as_chunks::<64>().0, b.as_chunks::<64>().0);
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                // SAFETY: 64 bytes each, unaligned loads.
+                let (a, b) = unsafe {
+                    (_mm512_loadu_si512(a.as_ptr().cast()), _mm512_loadu_si512(b.as_ptr().cast()))
+                };
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        let [a, b, c, d] = sums;
+        let sum = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
+        _mm512_reduce_add_epi32(sum).wrapping_add(super::dot(rest_a, rest_b))
     }
 }
 
@@ -210,12 +296,20 @@ mod tests {
 
         #[test]
         fn every_kernel_gives_the_sum_of_the_products(
-            pairs in prop::collection::vec((-900i16..900, -900i16..900), 0..2_100),
+            width in 1usize..600, vectors in 1usize..19, rows in 1usize..4, seed in any::<u64>(),
         ) {
-            let (a, b): (Vec<i16>, Vec<i16>) = pairs.iter().copied().unzip();
-            let naive: i64 = pairs.iter().map(|(a, b)| i64::from(*a) * i64::from(*b)).sum();
+            let mut random = crate::index::synthetic::Random(seed);
+            let vectors: Vec<u8> = (0..vectors * width).map(|_| random.next() as u8).collect();
+            let rows: Vec<i8> = (0..rows * width).map(|_| random.next() as i8).collect();
+            let mut expected = Vec::new();
+            for vector in vectors.chunks(width) {
+                for row in rows.chunks(width) {
+                    let products = vector.iter().zip(row).map(|(a, b)| i32::from(*a) * i32::from(*b));
+                    expected.push(products.sum::<i32>());
+                }
+            }
             for kernel in Kernel::available() {
-                prop_assert_eq!(i64::from(kernel.dot(&a, &b)), naive, "{:?}", kernel);
+                prop_assert_eq!(&kernel.dots(&vectors, &rows, width), &expected, "{:?}", kernel);
             }
         }
 

@@ -14,8 +14,9 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 17] = [
+const AT_HOME: [(&str, &[&str]); 18] = [
     ("anyhow", &["cli"]),
+    ("arboard", &["cli"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),

@@ -173,6 +173,17 @@ impl Subject {
             let (seconds, recall) = results[results.len() / 2];
             println!("{name:<28} {recall:>9.4} {:>11.0}", self.queries.len() as f64 / seconds);
         }
+        println!("points that do not find themselves: {}", self.lost(index, calibrated));
+    }
+
+    /// How many points are not the nearest to themselves. Copies of a point are as near.
+    fn lost(&self, index: &Index, depth: Depth) -> usize {
+        let all: Vec<&Embedding> = self.all.iter().collect();
+        let lost = all.par_chunks(1_000).map(|chunk| {
+            let answers = index.search_all(chunk, 1, depth).expect("a sound index");
+            answers.iter().filter(|hits| hits.first().is_none_or(|hit| hit.score < 1.0)).count()
+        });
+        lost.sum()
     }
 
     fn describe(&self, index: &Index, build_seconds: f64) -> serde_json::Value {

@@ -31,7 +31,7 @@ mod tone;
 pub use budget::Budget;
 pub use decode::{DecodeMode, DecodeOptions, Photo, decode};
 pub use format::Format;
-pub use read::{PhotoBytes, from_bytes, read};
+pub use read::{PhotoBytes, from_bytes, from_rgba, read};
 pub use region::{Length, Region};
 pub use support::{FormatSupport, formats};
 

@@ -4,6 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek};
 use std::path::Path;
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+
 use super::Unreadable;
 use super::format::Format;
 use super::sniff::{self, HEAD};
@@ -76,6 +79,22 @@ pub fn from_bytes(bytes: Vec<u8>) -> Result<PhotoBytes, Unreadable> {
     Ok(taken(bytes, format))
 }
 
+/// Takes a picture that is in memory decoded: 8-bit RGBA, row by row from the top.
+///
+/// # Errors
+/// [`Unreadable`] when it has no pixels, or another number of them than `width` × `height`.
+pub fn from_rgba(width: u32, height: u32, rgba: &[u8]) -> Result<PhotoBytes, Unreadable> {
+    let bytes = (u64::from(width) * u64::from(height)).saturating_mul(4);
+    if bytes == 0 || bytes != rgba.len() as u64 {
+        return Err(Unreadable::damaged(format!("{} bytes are no picture", rgba.len())));
+    }
+    let mut png = Vec::new();
+    PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::NoFilter)
+        .write_image(rgba, width, height, ExtendedColorType::Rgba8)
+        .map_err(Unreadable::damaged)?;
+    from_bytes(png)
+}
+
 fn taken(bytes: Vec<u8>, format: Format) -> PhotoBytes {
     let format = sniff::refine(format, &bytes);
     let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
@@ -128,5 +147,14 @@ mod tests {
     fn a_missing_file_gives_the_systems_reason() {
         let error = read(Path::new("/nowhere/photo.jpg"), 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn pixels_in_memory_are_a_picture_when_their_number_is_right() {
+        let photo = from_rgba(2, 1, &[255, 0, 0, 255, 0, 0, 255, 255]).unwrap();
+        assert_eq!(photo.format, Format::Png);
+        for (width, height) in [(0, 1), (1, 1), (2, 2), (u32::MAX, u32::MAX)] {
+            assert!(from_rgba(width, height, &[0; 8]).is_err(), "{width} x {height}");
+        }
     }
 }

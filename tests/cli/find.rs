@@ -112,6 +112,42 @@ fn bytes_on_stdin_are_a_query() {
 }
 
 #[test]
+fn rankings_show_the_same_photos_in_another_order() {
+    let sandbox = indexed(40);
+    let ids = |rank: &str| {
+        let run = sandbox.run(&["find", "id:3", "-k", "40", "--rank", rank, "--format", "json"]);
+        let run = run.exits(0);
+        let scores: Vec<f64> = hits(&run).iter().map(|h| h["score"].as_f64().unwrap()).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+        hits(&run).iter().map(|hit| hit["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    let cosine = ids("cosine");
+    let mut all = cosine.clone();
+    all.sort_unstable();
+    for rank in ["whitened", "expanded"] {
+        let mut ranked = ids(rank);
+        assert_ne!(ranked, cosine, "{rank}");
+        if rank == "whitened" {
+            assert_eq!(ranked[0], 3, "nearest to itself");
+        }
+        ranked.sort_unstable();
+        assert_eq!(ranked, all, "{rank}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_clipboard_there_is_another_way() {
+    let sandbox = indexed(1);
+    let mut command = sandbox.command(&["find", "clipboard:"]);
+    command.env_remove("WAYLAND_DISPLAY").env("DISPLAY", ":4242");
+    Run::of(&mut command)
+        .exits(1)
+        .says("cannot search with the clipboard: there is no clipboard to look at")
+        .says("| likeness find -");
+}
+
+#[test]
 fn what_cannot_be_asked_is_named_with_its_remedy() {
     let sandbox = Sandbox::new();
     sandbox.run(&["find", "id:1"]).exits(1).says("there is no library").says("likeness index DIR");

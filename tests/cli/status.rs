@@ -46,6 +46,41 @@ fn the_index_is_checked_against_an_exact_search() {
     sandbox.run(&["status", "--check"]).exits(0);
 }
 
+#[test]
+fn labels_are_told_one_by_one() {
+    let sandbox = Sandbox::new();
+    for folder in ["photos/cats", "photos/dogs"] {
+        sandbox.photos(folder, 3);
+    }
+    // One more, as content counts once, whatever the folder.
+    for (name, seed) in
+        [("photos/dogs/a.jpg", 50), ("photos/dogs/b.jpg", 51), ("photos/owls/c.jpg", 52)]
+    {
+        sandbox.photo(name, seed);
+    }
+    sandbox.index(&["photos"]);
+    let evaluate =
+        |args: &[&str]| sandbox.run(&[&["evaluate", "--labels", "parent"], args].concat()).exits(0);
+    let json = evaluate(&["--json"]).json();
+    let labels = json["by_label"].as_array().unwrap();
+    let queries: u64 = labels.iter().map(|label| label["images"].as_u64().unwrap()).sum();
+    assert_eq!(json["queries"], queries);
+    assert_eq!(json["labels"], labels.len() + 1, "the owl is alone, and does not ask: {json}");
+    for measure in ["recall@1", "recall@5", "recall@10", "mAP"] {
+        let all = json[measure].as_f64().unwrap();
+        let weighed =
+            labels.iter().map(|l| l[measure].as_f64().unwrap() * l["images"].as_f64().unwrap());
+        assert!((weighed.sum::<f64>() / queries as f64 - all).abs() < 1e-9, "{measure}: {json}");
+        let ends = json["interval_95"][measure].as_array().unwrap();
+        assert!(ends[0].as_f64() <= Some(all) && Some(all) <= ends[1].as_f64(), "{json}");
+    }
+    let csv = evaluate(&["--csv"]).text();
+    assert_eq!(csv.lines().count(), 1 + labels.len(), "{csv}");
+    assert!(csv.starts_with("label,images,recall@1,recall@5,recall@10,mAP\n"), "{csv}");
+    let table = evaluate(&["--by-label", "--rank", "expanded"]).text();
+    assert!(table.contains("\nrecall@1  recall@5     mAP  images  label\n"), "{table}");
+}
+
 /// Every command, and every command of a command, by its words.
 fn commands(sandbox: &Sandbox, words: &[String], found: &mut Vec<(String, String)>) {
     let args: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();

@@ -2,6 +2,7 @@
 
 mod ask;
 mod batch;
+mod clipboard;
 mod show;
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ Examples:
   likeness find beach.jpg 2:sunset.jpg --unlike 0.5:people.jpg
   likeness find group.jpg --crop 25%,10%,30%,50%
   likeness find https://example.org/cat.jpg
+  likeness find clipboard:
   curl -s https://example.org/cat.jpg | likeness find - --format json
   likeness find beach.jpg --where 'camera:canon and taken:2024-05..2024-06'
   likeness find beach.jpg --where 'path:holiday and not (rating<0 or mp<2)'
@@ -67,8 +69,8 @@ and parentheses; values with spaces in quotes; ranges A..B, A.. and ..B with bot
 Upper and lower case are the same. A photo that does not say passes no test of that
 field, and passes the test's not.")]
 pub(crate) struct Args {
-    /// An image file, `id:N` for an indexed image, an http(s) address, or `-` for image bytes on
-    /// stdin; `2:QUERY` counts twice (for a file named so, write `./2:…`)
+    /// An image file, `id:N` for an indexed image, an http(s) address, `clipboard:`, or `-` for
+    /// image bytes on stdin; `2:QUERY` counts twice (for a file named so, write `./2:…`)
     #[arg(value_name = "QUERY", required_unless_present = "queries", value_hint = ValueHint::FilePath)]
     query: Vec<OsString>,
 

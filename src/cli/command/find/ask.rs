@@ -17,6 +17,7 @@ use likeness::record::{ImageId, PathBytes};
 use likeness::runtime::FeatureSession;
 use likeness::web::{self, FetchOptions};
 
+use super::clipboard::{self, Copied};
 use crate::cli::context::Context;
 
 /// Where the picture of a query comes from.
@@ -26,6 +27,7 @@ pub(super) enum Source {
     Image(ImageId),
     Url(String),
     Stdin,
+    Clipboard,
 }
 
 /// A query and how much it counts.
@@ -54,6 +56,7 @@ impl Query {
         );
         let source = match std::str::from_utf8(rest) {
             Ok("-") => Source::Stdin,
+            Ok("clipboard:") => Source::Clipboard,
             Ok(text) if text.starts_with("id:") => {
                 let id = text["id:".len()..].parse().map(ImageId);
                 Source::Image(id.with_context(|| format!("`{text}` names no image"))?)
@@ -165,6 +168,17 @@ impl<'a> Asker<'a> {
                 }
                 let bytes = web::fetch(url, &self.fetch).map_err(|reason| unusable(url, reason))?;
                 Ok((from_bytes(url, bytes)?, url.clone()))
+            }
+            Source::Clipboard => {
+                let name = "the clipboard";
+                match clipboard::copied().map_err(|reason| unusable(name, reason))? {
+                    Copied::File(path) => read_file(&path, max_bytes),
+                    Copied::Picture { width, height, rgba } => {
+                        let photo = photo::from_rgba(width, height, &rgba);
+                        let photo = photo.map_err(|reason| unusable(name, reason.to_string()))?;
+                        Ok((photo, name.to_owned()))
+                    }
+                }
             }
             Source::File(path) => read_file(path, max_bytes),
             Source::Image(id) => {

@@ -17,6 +17,9 @@ use super::{SEED, WIDTH, synthetic};
 
 const RUNS: usize = 21;
 
+/// Photos in a transaction.
+const BATCH: u64 = 500;
+
 pub(super) fn run(count: Option<usize>) {
     let count = count.unwrap_or(100_000);
     let folder = tempfile::tempdir_in("target").expect("a temporary folder");
@@ -75,6 +78,8 @@ fn fill(folder: &Path, count: usize) {
     let model = batch.add_model(&network).expect("a model");
     batch.use_model(model).expect("a model");
     let scope = batch.enter(Path::new("/photos"), None).expect("a root");
+    batch.commit().expect("a commit");
+    let mut batch = catalog.batch().expect("a batch");
     for (values, number) in synthetic::vectors(count, WIDTH, SEED).zip(0u64..) {
         let relative = PathBytes::from_bytes(format!("{number}.jpg").into_bytes());
         let mut hash = [0; 32];
@@ -86,6 +91,11 @@ fn fill(folder: &Path, count: usize) {
         batch.add_features(image, model, &features).expect("features");
         let file = SourceFile { root: "/photos".into(), relative, size: 1, mtime_ns: 1 };
         batch.link(scope.root, &file, image).expect("a file");
+        // All in one transaction takes many times as long: SQLite reads its own log again and again.
+        if number % BATCH == BATCH - 1 {
+            batch.commit().expect("a commit");
+            batch = catalog.batch().expect("a batch");
+        }
     }
     batch.commit().expect("a commit");
 }

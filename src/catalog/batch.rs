@@ -38,6 +38,12 @@ pub struct Skip<'a> {
     pub reason: &'a str,
 }
 
+/// The embeddings of an image but for the newest of all. By way of the models, as the index of embeddings begins
+/// with them: without it every photo that is added would cost a look at all that are there.
+pub(super) const OLDER_EMBEDDINGS: &str =
+    "SELECT e.id FROM models m CROSS JOIN embeddings e ON e.model_id = m.id AND e.image_id = ?1
+     WHERE e.id < (SELECT max(id) FROM embeddings)";
+
 impl<'a> Batch<'a> {
     pub(super) fn new(transaction: Transaction<'a>, path: &'a Path) -> Self {
         Self { transaction, path }
@@ -167,11 +173,7 @@ impl<'a> Batch<'a> {
         if held {
             return Ok(());
         }
-        let waiting: Vec<i64> = self.all(
-            "SELECT id FROM embeddings WHERE image_id = ?1 AND id < (SELECT max(id) FROM embeddings)",
-            params![image.0],
-            |row| row.get(0),
-        )?;
+        let waiting: Vec<i64> = self.all(OLDER_EMBEDDINGS, params![image.0], |row| row.get(0))?;
         for embedding in waiting {
             self.run(
                 "UPDATE embeddings SET id = (SELECT max(id) + 1 FROM embeddings) WHERE id = ?1",

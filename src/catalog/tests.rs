@@ -207,3 +207,15 @@ fn a_catalog_of_a_later_version_is_refused() {
     let error = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap_err();
     assert!(matches!(error, Error::CatalogTooNew { found: 99, .. }), "{error}");
 }
+
+#[test]
+fn adding_a_photo_does_not_look_at_all_embeddings() {
+    let (_dir, catalog, _, _) = catalog("/photos", &[b"a.jpg"]);
+    let plan = format!("EXPLAIN QUERY PLAN {}", batch::OLDER_EMBEDDINGS);
+    let mut statement = catalog.connection.prepare(&plan).unwrap();
+    let steps = statement.query_map([1], |row| row.get::<_, String>("detail")).unwrap();
+    let steps: Vec<String> = steps.map(Result::unwrap).collect();
+    let by_index =
+        |step: &String| step.starts_with("SEARCH e USING") && step.contains("image_id=?");
+    assert!(steps.iter().any(by_index), "{steps:?}");
+}

@@ -16,8 +16,8 @@ use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
 use crate::record::{Hit, ImageId, ModelFingerprint};
 
-/// Up to so many points every search scans all codes, which misses next to nothing. Where scan and graph are
-/// equally fast was not measured: by their speeds at 50,000 it may be fewer.
+/// Up to so many points every search scans all codes, which misses next to nothing. The graph is faster from
+/// 4,000 points on (`benches/RESULTS.md`), but a scan of so many takes a quarter of a millisecond.
 pub(super) const SCAN_UP_TO: usize = 10_000;
 
 /// Candidates that a scan orders by their vectors, at least, and how many for each image asked for.

@@ -27,7 +27,10 @@ pub(super) fn copied() -> Result<Copied, String> {
         return Ok(Copied::File(first));
     }
     let picture = clipboard.get_image().map_err(|error| match error {
-        Error::ContentNotAvailable => "it holds neither a picture nor a file".to_owned(),
+        // Text comes as the latter.
+        Error::ContentNotAvailable | Error::Unknown { .. } => {
+            "it holds neither a picture nor a file".to_owned()
+        }
         error => error.to_string(),
     })?;
     let side = |side: usize| u32::try_from(side).map_err(|_| "the picture is too large".to_owned());

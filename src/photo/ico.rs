@@ -7,9 +7,10 @@
 use image::ImageFormat;
 
 use super::Unreadable;
-use super::decode::{Raster, Wanted};
+use super::decode::Raster;
 use super::format::Format;
 use super::image_rs;
+use super::wanted::Wanted;
 
 const ENTRY: usize = 16;
 const HEADER: usize = 6;

@@ -7,8 +7,9 @@ use image::codecs::hdr::HdrDecoder;
 use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
 use super::format::Format;
+use super::wanted::Wanted;
 use super::{Unreadable, stream};
 
 /// What takes more bytes than this decoded whole is decoded by rows where that works: 64 million are 21

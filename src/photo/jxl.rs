@@ -10,7 +10,8 @@ use jxl::api::{
 };
 
 use super::Unreadable;
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
+use super::wanted::Wanted;
 
 const FORMAT: &str = "JPEG XL";
 

@@ -27,6 +27,7 @@ mod support;
 mod tests;
 mod tiff;
 mod tone;
+mod wanted;
 
 pub use budget::Budget;
 pub use decode::{DecodeMode, DecodeOptions, Photo, decode};

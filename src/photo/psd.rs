@@ -6,7 +6,8 @@
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageBuffer, Rgb32FImage, RgbImage};
 
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
+use super::wanted::Wanted;
 use super::{Unreadable, colour, tone};
 
 const FORMAT: &str = "PSD";

@@ -12,7 +12,7 @@ use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult};
 use tiff::tags::{ByteOrder, Tag};
 
-use super::decode::Wanted;
+use super::wanted::Wanted;
 
 /// A picture made smaller: how many of its pixels lie along one of the whole picture, and itself.
 pub(super) type Small = (f64, DynamicImage);

@@ -15,8 +15,9 @@ use image::metadata::Orientation;
 use self::file::{Failure, Opened};
 use self::library::Libheif;
 use super::Unreadable;
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
 use super::format::Format;
+use super::wanted::Wanted;
 
 /// Decodes the primary image to 8 bits.
 ///

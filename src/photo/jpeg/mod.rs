@@ -14,8 +14,9 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
 use self::segments::{Coding, Header};
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
 use super::guard::quietly;
+use super::wanted::Wanted;
 use super::{DecodeMode, DecodeOptions, Unreadable, colour};
 
 /// Decodes a JPEG, to a smaller size where that suffices.

@@ -10,7 +10,8 @@ mod tiff;
 use image::metadata::Orientation;
 
 use self::tiff::Tiff;
-use super::decode::{Raster, Wanted};
+use super::decode::Raster;
+use super::wanted::Wanted;
 use super::{Unreadable, jpeg};
 
 /// What is looked at of a JPEG to learn its size: it may carry metadata, and a thumbnail in that.

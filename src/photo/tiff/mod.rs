@@ -18,8 +18,9 @@ use tiff::TiffError;
 use tiff::decoder::{ChunkType, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use super::decode::{Metadata, Raster, Wanted};
+use super::decode::{Metadata, Raster};
 use super::image_rs::{END_TEXTS, WHOLE};
+use super::wanted::Wanted;
 use super::{Unreadable, colour, stream};
 
 /// The largest file whose facts are read, in bytes: that takes a copy of it.

@@ -9,8 +9,8 @@ peers are installed once into target/peers-search, pinned and hash-checked.
 `cargo bench --bench search` makes the vectors, or reads those of a library (`likeness export FILE.npy`),
 and serves. All contenders answer the same queries from the same vectors, taking turns: A B C, A B C, …
 Recall is the share of the true ten nearest by full f32 cosine. Each contender is run at several depths,
-and counts with the fastest that reaches a recall. Peers get their queries in one batch; likeness one by
-one. Graphs are built on all threads, with M 16 and ef_construction 200 where there is such a choice.
+and counts with the fastest that reaches a recall. All get their queries in
+one batch. Graphs are built on all threads, with M 16 and ef_construction 200 where there is such a choice.
 """
 import argparse
 import json

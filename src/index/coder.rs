@@ -26,8 +26,8 @@ const HEADER: usize = 8 * 4;
 /// The code of the mean; codes reach as far below as above.
 const MIDDLE: f32 = 64.0;
 
-/// Vectors are projected in bytes, as rounding their components to a 254th of the largest moves a place by
-/// some hundredths of a code's step. They are unsigned, with 128 for zero, as the instructions want one side.
+/// Vectors are projected in bytes, as rounding their components to a 254th of the largest hardly moves a
+/// place beside a code's step. They are unsigned, with 128 for zero, as the instructions want one side.
 const ZERO: f32 = 128.0;
 
 /// Vectors that components are learned from, at most.

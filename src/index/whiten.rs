@@ -13,7 +13,7 @@ use super::manifest::VECTORS;
 use super::open::Index;
 use super::pca;
 use super::vectors::Vectors;
-use crate::embedding::Embedding;
+use crate::embedding::{Embedding, dot};
 use crate::record::Hit;
 
 /// Components kept, at most. Further ones are mostly noise, which the division makes louder.
@@ -65,7 +65,7 @@ impl Whitening {
             row.iter_mut().for_each(|value| *value *= factor);
         }
         let rows = components.chunks_exact(width);
-        let offset = rows.map(|row| crate::embedding::dot(row, &pca.mean) as f32).collect();
+        let offset = rows.map(|row| dot(row, &pca.mean) as f32).collect();
         Some(Self { width, components, offset })
     }
 
@@ -81,21 +81,20 @@ impl Whitening {
     pub fn apply(&self, embedding: &Embedding) -> Option<Embedding> {
         assert_eq!(embedding.width(), self.width, "embeddings of different models never meet");
         let rows = self.components.chunks_exact(self.width).zip(&self.offset);
-        let place: Vec<f32> = rows
-            .map(|(row, offset)| crate::embedding::dot(row, embedding.as_slice()) as f32 - offset)
-            .collect();
+        let place: Vec<f32> =
+            rows.map(|(row, offset)| dot(row, embedding.as_slice()) as f32 - offset).collect();
         Embedding::normalised(&place).ok()
     }
 }
 
 impl Index {
-    /// Learns from the vectors of the index; `None` from fewer than 32. Takes some tenths of a second.
+    /// Learns from the vectors of the index; `None` from fewer than 32.
     pub fn whitening(&self) -> Option<Whitening> {
         Whitening::learn_from(self.vectors())
     }
 
     /// Every image with its cosine to the query in the whitened space, in no order. `query` is what
-    /// [`Whitening::apply`] gave. Reads all vectors: about half a second for 100,000 photos.
+    /// [`Whitening::apply`] gave. Reads all vectors.
     ///
     /// # Errors
     /// [`Unusable::Damaged`] when a vector is.
@@ -117,14 +116,14 @@ impl Index {
                 let score = |row: usize| {
                     let place = places.slice(s![row, ..]);
                     let centred = place.iter().zip(&whitening.offset).map(|(v, o)| v - o);
-                    let (dot, square) = centred.zip(query.as_slice()).fold(
+                    let (product, square) = centred.zip(query.as_slice()).fold(
                         (0.0f64, 0.0f64),
-                        |(dot, square), (v, q)| {
+                        |(product, square), (v, q)| {
                             let v = f64::from(v);
-                            (dot + v * f64::from(*q), square + v * v)
+                            (product + v * f64::from(*q), square + v * v)
                         },
                     );
-                    let cosine = if square > 0.0 { dot / square.sqrt() } else { 0.0 };
+                    let cosine = if square > 0.0 { product / square.sqrt() } else { 0.0 };
                     Hit { id: self.id((start + row) as u32), score: cosine.clamp(-1.0, 1.0) as f32 }
                 };
                 (0..end - start).map(score).collect()
@@ -158,14 +157,14 @@ mod tests {
         assert_eq!(count, WIDTH);
         let place = |row: &[f32], of: usize| {
             let component = &whitening.components[of * WIDTH..(of + 1) * WIDTH];
-            crate::embedding::dot(component, row) - f64::from(whitening.offset[of])
+            dot(component, row) - f64::from(whitening.offset[of])
         };
         let variance =
             |of: usize| rows.chunks(WIDTH).map(|row| place(row, of).powi(2)).sum::<f64>() / 600.0;
         // v / v^0.5, where v is the variance before: the components are orthonormal.
         for of in [0, 1, 5] {
             let component = &whitening.components[of * WIDTH..(of + 1) * WIDTH];
-            let factor = crate::embedding::dot(component, component).sqrt();
+            let factor = dot(component, component).sqrt();
             let before = variance(of) / factor.powi(2);
             assert!((factor - before.powf(-0.25)).abs() < 0.02 * factor, "{of}");
         }

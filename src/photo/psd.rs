@@ -7,6 +7,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageBuffer, Rgb32FImage, RgbImage};
 
 use super::decode::{Metadata, Raster};
+use super::resize::eight_bits;
 use super::wanted::Wanted;
 use super::{Unreadable, colour, tone};
 
@@ -215,10 +216,7 @@ fn narrow(depth: u16) -> impl Fn(&[u8], usize) -> u8 {
     move |row, x| match depth {
         1 => 255 * u8::from(row[x / 8] >> (7 - x % 8) & 1 == 0),
         8 => row[x],
-        _ => {
-            let sample = u32::from(u16::from_be_bytes([row[2 * x], row[2 * x + 1]]));
-            ((sample + 128) / 257) as u8
-        }
+        _ => eight_bits(u16::from_be_bytes([row[2 * x], row[2 * x + 1]])),
     }
 }
 

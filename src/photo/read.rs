@@ -42,7 +42,7 @@ impl PhotoBytes {
     }
 }
 
-/// Reads a picture whole, after its first bytes have shown that it is one: a film of 10 GB costs one
+/// Reads a picture after its first bytes have shown that it is one, whole, or of a large PNG or TIFF the hash only: a film of 10 GB costs one
 /// small read, and so does a picture of more than `max_bytes`.
 ///
 /// # Errors

@@ -131,8 +131,12 @@ fn in_one_go(source: &Source<'_>, crop: CropBox, size: u32, filter: FilterType) 
     Resizer::new()
         .resize_typed(&wide, &mut square, &options)
         .expect("the crop lies inside the source");
-    let narrow = |value: u16| ((u32::from(value) + 128) / 257) as u8;
-    square.pixels().iter().flat_map(|pixel| pixel.0.map(narrow)).collect()
+    square.pixels().iter().flat_map(|pixel| pixel.0.map(eight_bits)).collect()
+}
+
+/// A sample of 16 bits in 8, rounded.
+pub(super) fn eight_bits(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
 }
 
 /// Resizes a part of an image to `target`, width and height.

@@ -12,6 +12,7 @@ use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult};
 use tiff::tags::{ByteOrder, Tag};
 
+use super::resize::eight_bits;
 use super::wanted::Wanted;
 
 /// A picture made smaller: how many of its pixels lie along one of the whole picture, and itself.
@@ -126,10 +127,6 @@ fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
 
 fn narrow(row: &[u8], number: fn([u8; 2]) -> u16) -> Vec<u8> {
     row.as_chunks::<2>().0.iter().map(|bytes| eight_bits(number(*bytes))).collect()
-}
-
-fn eight_bits(value: u16) -> u8 {
-    ((u32::from(value) + 128) / 257) as u8
 }
 
 /// Square blocks of pixels, averaged; those at the right and lower edge may hold fewer. What is

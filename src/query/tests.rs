@@ -109,13 +109,19 @@ proptest! {
     }
 }
 
-#[test]
-fn whitened_scores_are_the_cosines_of_whitened_vectors() {
+/// A library of `count` photos, all in its index.
+fn indexed(count: usize) -> (tempfile::TempDir, Library, ModelRecord) {
     let dir = tempfile::tempdir().unwrap();
     let mut library = Library::open(dir.path()).unwrap();
-    add(&mut library, 0..300, 4);
+    add(&mut library, 0..count, 4);
     let model = library.model(None).unwrap();
     library.rebuild_index(&model, &Watch::none()).unwrap();
+    (dir, library, model)
+}
+
+#[test]
+fn whitened_scores_are_the_cosines_of_whitened_vectors() {
+    let (_dir, mut library, model) = indexed(300);
     let mut rows = Vec::new();
     let take = |_, embedding: Embedding| {
         rows.extend_from_slice(embedding.as_slice());
@@ -137,11 +143,7 @@ fn whitened_scores_are_the_cosines_of_whitened_vectors() {
 
 #[test]
 fn a_library_of_few_photos_is_ranked_by_plain_cosine_and_says_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut library = Library::open(dir.path()).unwrap();
-    add(&mut library, 0..20, 4);
-    let model = library.model(None).unwrap();
-    library.rebuild_index(&model, &Watch::none()).unwrap();
+    let (_dir, library, model) = indexed(20);
     let query = library.embedding_of(&model, ImageId(3)).unwrap();
     let notes = std::sync::Mutex::new(Vec::new());
     let on_event = |event: Event| {

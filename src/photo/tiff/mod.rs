@@ -20,6 +20,7 @@ use tiff::tags::Tag;
 
 use super::decode::{Metadata, Raster};
 use super::image_rs::{END_TEXTS, WHOLE};
+use super::resize::eight_bits;
 use super::wanted::Wanted;
 use super::{Unreadable, colour, stream};
 
@@ -378,9 +379,7 @@ impl Page {
                 let lines = packed.chunks_exact((row * bits).div_ceil(8).max(1));
                 lines.flat_map(|line| (0..row).map(move |x| sample(line, x))).collect()
             }
-            DecodingResult::U16(samples) => {
-                samples.into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect()
-            }
+            DecodingResult::U16(samples) => samples.into_iter().map(eight_bits).collect(),
             DecodingResult::F32(samples) => {
                 samples.into_iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
             }

@@ -47,20 +47,28 @@ impl Engine {
         self.setup.get().copied().unwrap_or_default()
     }
 
+    /// ONNX Runtime, found or installed at the first call.
+    ///
+    /// # Errors
+    /// Those of [`runtime::ensure`].
+    pub fn runtime(&self, watch: &Watch<'_>) -> Result<Runtime> {
+        let mut runtime = self.runtime.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.clone());
+        }
+        let started = Instant::now();
+        let found = runtime::ensure(&self.config, watch)?;
+        self.setup.get_or_init(|| started.elapsed());
+        Ok(runtime.insert(found).clone())
+    }
+
     /// Opens a session of `threads` threads. One of one thread, shared by as many callers as there are
     /// cores, equals one of many threads on a quiet machine and is 2 to 3 times faster on a busy one.
     ///
     /// # Errors
     /// Those of [`runtime::ensure`] and [`FeatureSession::open`].
     pub fn session(&self, threads: usize, watch: &Watch<'_>) -> Result<FeatureSession> {
-        let mut runtime = self.runtime.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if runtime.is_none() {
-            let started = Instant::now();
-            *runtime = Some(runtime::ensure(&self.config, watch)?);
-            self.setup.get_or_init(|| started.elapsed());
-        }
-        let runtime = runtime.as_ref().expect("put there above");
-        FeatureSession::open(runtime, &self.network, threads)
+        FeatureSession::open(&self.runtime(watch)?, &self.network, threads)
     }
 
     /// The features of one photo. `name` is what an error calls it.

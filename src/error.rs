@@ -289,6 +289,24 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Too few photos to choose the scales of 8 bits by.
+    #[error("{} holds {found} photos that can be decoded, {wanted} are needed at least", .folder.display())]
+    QuantisePhotos {
+        /// The folder.
+        folder: PathBuf,
+        /// Photos found.
+        found: usize,
+        /// Photos needed.
+        wanted: usize,
+    },
+    /// A network that cannot be computed in 8 bits.
+    #[error("model `{name}` cannot be quantised: {reason}")]
+    QuantiseNetwork {
+        /// The model's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Known perhaps, but not on this machine.
     #[error("model `{name}` is not installed")]
     ModelNotInstalled {
@@ -475,6 +493,9 @@ impl Error {
             Error::ModelExists { name } => format!(
                 "give it another name with `--name`, or run `likeness model remove {name}` first"
             ),
+            Error::QuantisePhotos { .. } => {
+                "name a folder with photos of the kind that will be indexed".into()
+            }
             Error::ModelNotInstalled { .. } => "`likeness model list` shows what there is".into(),
             Error::ModelManifest { .. } => {
                 "mend it, or leave it out: `likeness model list` shows what remains".into()

@@ -62,6 +62,7 @@ pub mod network;
 pub mod photo;
 pub mod progress;
 mod proxy;
+pub mod quantise;
 pub mod query;
 mod random;
 pub mod record;

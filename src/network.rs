@@ -95,6 +95,17 @@ pub struct Preprocessing {
     pub std: [f32; 3],
 }
 
+impl Preprocessing {
+    /// The axes of one image as the network takes it, without the batch.
+    pub fn image_shape(&self) -> [i64; 3] {
+        let size = i64::from(self.size);
+        match self.layout {
+            Layout::Nchw => [3, size, size],
+            Layout::Nhwc => [size, size, 3],
+        }
+    }
+}
+
 /// One image as the network takes it: `3 * size * size` values in the layout of its
 /// [`Preprocessing`], without the batch axis.
 #[derive(Debug, Clone, PartialEq)]

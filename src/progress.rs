@@ -37,6 +37,13 @@ pub enum Event {
         /// Whether the folders have been walked to their end, so that `found` is final.
         scanned: bool,
     },
+    /// Photos looked at to choose the scales of a model in 8 bits.
+    Calibrating {
+        /// Photos so far.
+        done: u64,
+        /// Photos in all.
+        total: u64,
+    },
     /// Vectors put into the search index.
     Building {
         /// Vectors in so far.

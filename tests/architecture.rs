@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 4] = [
     &["embedding", "error", "filter", "network", "progress", "proxy", "random", "record"],
     &["catalog", "export", "index", "model", "photo", "runtime", "scan", "web"],
-    &["engine", "evaluate", "library", "query", "sync"],
+    &["engine", "evaluate", "library", "quantise", "query", "sync"],
     &["cli"],
 ];
 

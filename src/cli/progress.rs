@@ -30,6 +30,7 @@ enum Mode {
 enum Kind {
     Transfer,
     Photos,
+    Calibrating,
     Building,
 }
 
@@ -102,6 +103,19 @@ impl Progress {
                     bar.set_position(done);
                 },
             ),
+            Event::Calibrating { done, total } => {
+                self.with_bar(
+                    Kind::Calibrating,
+                    "choosing the scales  {pos}/{len} photos  {wide_bar}  {eta}",
+                    |bar| {
+                        bar.set_length(total);
+                        bar.set_position(done);
+                    },
+                );
+                if done == total {
+                    self.clear();
+                }
+            }
             Event::Building { done, total } => {
                 self.with_bar(
                     Kind::Building,

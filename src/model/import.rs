@@ -80,6 +80,37 @@ impl ModelStore {
         self.publish(&entry, |copy| copy.write_all(&bytes).map_err(Error::io("copy", file)))
     }
 
+    /// Installs a network that likeness made: `entry` says what it is, but for its file, and the tensor
+    /// `output` holds the features.
+    ///
+    /// # Errors
+    /// [`Error::ModelName`]; [`Error::ModelExists`] when a model has the name; [`Error::Io`].
+    pub fn add(
+        &self,
+        entry: ModelEntry,
+        output: &str,
+        network: &[u8],
+        watch: &Watch<'_>,
+    ) -> Result<Installed> {
+        let features = FeatureRule::from(output.to_owned());
+        let entry = ModelEntry {
+            file: "model.onnx".into(),
+            sha256: Sha256::of_bytes(network),
+            bytes: network.len() as u64,
+            output: ModelOutput { features, ..entry.output },
+            ..entry
+        };
+        if !is_name(&entry.name) {
+            return Err(Error::ModelName { name: entry.name });
+        }
+        let _lock = self.lock(&entry.name, watch)?;
+        if self.installed(&entry.name)?.is_some() {
+            return Err(Error::ModelExists { name: entry.name });
+        }
+        let file = self.config.folder.join(&entry.name);
+        self.publish(&entry, |to| to.write_all(network).map_err(Error::io("write", &file)))
+    }
+
     /// A model that stays where the user has it.
     pub(super) fn at_path(&self, file: &Path, watch: &Watch<'_>) -> Result<Installed> {
         let path = std::path::absolute(file).map_err(Error::io("find", file))?;
@@ -141,6 +172,7 @@ fn entry_for(
         description: text(&options.description, |entry| &entry.description),
         input,
         output: ModelOutput { features, width: graph.width },
+        quantised: base.and_then(|entry| entry.quantised.clone()),
     };
     entry.check_values().map_err(unsuited)?;
     Ok(entry)

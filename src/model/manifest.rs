@@ -44,6 +44,29 @@ pub struct ModelEntry {
     pub input: Preprocessing,
     /// What is taken from the network.
     pub output: ModelOutput,
+    /// How it was made, when it is another model in 8 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<Quantisation>,
+}
+
+/// How a model in 8 bits was made, and how it did on the machine that made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantisation {
+    /// The name of the model it was made of.
+    pub of: String,
+    /// Photos that chose its scales.
+    pub images: usize,
+    /// Other photos, on which it was compared with the model it was made of.
+    pub checked: usize,
+    /// The mean cosine between the features of the two, in [-1, 1].
+    pub cosine_mean: f32,
+    /// The least cosine.
+    pub cosine_min: f32,
+    /// How many times as fast it ran, one thread.
+    pub speed: f32,
+    /// Bits of a weight: 8, or 7 where the processor would overflow.
+    pub weight_bits: u8,
 }
 
 /// What is taken from a network.

@@ -7,6 +7,7 @@
 //! [`normalise`] makes the input such a network takes.
 
 mod digest;
+mod encode;
 mod fetch;
 mod head;
 mod import;
@@ -17,6 +18,7 @@ mod onnx;
 mod prepare;
 mod preprocess;
 mod publish;
+mod quantise;
 mod store;
 mod surgery;
 mod trace;
@@ -24,7 +26,8 @@ mod wire;
 
 pub use digest::Sha256;
 pub use import::ImportOptions;
-pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput};
+pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Quantisation};
 pub use prepare::NetworkFacts;
 pub use preprocess::normalise;
+pub use quantise::{Activations, Quantiser, WeightBits};
 pub use store::{Installed, Listed, ModelStore, Place, StoreConfig, Verdict};

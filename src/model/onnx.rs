@@ -3,12 +3,17 @@
 
 use std::borrow::Cow;
 
-use super::wire::{Malformed, fields, put_bytes, put_int, put_length};
+use super::encode::opset_field;
+use super::wire::{Malformed, fields, put_int, put_length};
 
 /// `TensorProto.DataType` of 32-bit floats.
 pub(crate) const FLOAT: i64 = 1;
 /// `TensorProto.DataType` of unsigned 8-bit integers.
 pub(crate) const UINT8: i64 = 2;
+/// `TensorProto.DataType` of signed 8-bit integers.
+pub(crate) const INT8: i64 = 3;
+/// `TensorProto.DataType` of signed 32-bit integers.
+pub(crate) const INT32: i64 = 6;
 
 /// Many times what any published network has; keeps a hostile file from filling the memory with
 /// empty nodes.
@@ -19,6 +24,8 @@ const MOST_NESTING: usize = 32;
 /// A `ModelProto`: the graph, and everything else as it came.
 pub(crate) struct Model<'a> {
     pub(crate) ir_version: i64,
+    /// The version of the standard's operators that it uses; 1 where it does not say.
+    pub(crate) opset: i64,
     pub(crate) graph: Graph<'a>,
     /// The fields before and behind the graph.
     before: Vec<&'a [u8]>,
@@ -81,6 +88,7 @@ pub(crate) struct Tensor<'a> {
     /// Whether the data lies in another file.
     pub(crate) external: bool,
     raw_data: Option<&'a [u8]>,
+    float_data: Option<&'a [u8]>,
     int64_data: Vec<i64>,
 }
 
@@ -104,7 +112,7 @@ pub(crate) enum Dim<'a> {
 
 impl<'a> Model<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut ir_version = 0;
+        let (mut ir_version, mut opset) = (0, 1);
         let mut graph = None;
         let (mut before, mut behind) = (Vec::new(), Vec::new());
         for field in fields(bytes) {
@@ -115,27 +123,70 @@ impl<'a> Model<'a> {
                 // Training graphs refer to weights that the edit may remove.
                 20 => {}
                 number => {
-                    if number == 1 {
-                        ir_version = field.int()?;
+                    match number {
+                        1 => ir_version = field.int()?,
+                        8 => opset = standard_opset(field.bytes()?)?.unwrap_or(opset),
+                        _ => {}
                     }
                     if graph.is_none() { &mut before } else { &mut behind }.push(field.raw);
                 }
             }
         }
-        Ok(Self { ir_version, graph: graph.ok_or(Malformed::NoGraph)?, before, behind })
+        Ok(Self { ir_version, opset, graph: graph.ok_or(Malformed::NoGraph)?, before, behind })
     }
 
     /// The file with `graph` in the place of its own: slices to write one after the other.
     pub(crate) fn with_graph(&self, graph: Vec<Cow<'a, [u8]>>) -> Vec<Cow<'a, [u8]>> {
+        self.around(graph, Cow::Borrowed)
+    }
+
+    /// The same, as a file of version `ir_version` that uses the operators of version `opset`.
+    pub(crate) fn with_graph_of_version(
+        &self,
+        graph: Vec<Cow<'a, [u8]>>,
+        ir_version: i64,
+        opset: i64,
+    ) -> Vec<Cow<'a, [u8]>> {
+        self.around(graph, |raw| {
+            let field = fields(raw).next().and_then(Result::ok).expect("it was read before");
+            let is_standard = |message| matches!(standard_opset(message), Ok(Some(_)));
+            let mut replaced = Vec::new();
+            match (field.number, field.bytes()) {
+                (1, _) => put_int(&mut replaced, 1, ir_version),
+                (8, Ok(message)) if is_standard(message) => replaced = opset_field(opset),
+                _ => return Cow::Borrowed(raw),
+            }
+            Cow::Owned(replaced)
+        })
+    }
+
+    fn around(
+        &self,
+        graph: Vec<Cow<'a, [u8]>>,
+        other: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
+    ) -> Vec<Cow<'a, [u8]>> {
         let mut key = Vec::new();
         put_length(&mut key, 7, graph.iter().map(|piece| piece.len()).sum());
-        let borrowed = |raw: &&'a [u8]| Cow::Borrowed(*raw);
-        let mut pieces: Vec<_> = self.before.iter().map(borrowed).collect();
+        let mut pieces: Vec<_> = self.before.iter().map(|raw| other(raw)).collect();
         pieces.push(Cow::Owned(key));
         pieces.extend(graph);
-        pieces.extend(self.behind.iter().map(borrowed));
+        pieces.extend(self.behind.iter().map(|raw| other(raw)));
         pieces
     }
+}
+
+/// The version in an `OperatorSetIdProto`, when it is that of the standard's operators.
+fn standard_opset(message: &[u8]) -> Result<Option<i64>, Malformed> {
+    let (mut domain, mut version) = ("", 1);
+    for field in fields(message) {
+        let field = field?;
+        match field.number {
+            1 => domain = field.text()?,
+            2 => version = field.int()?,
+            _ => {}
+        }
+    }
+    Ok(matches!(domain, "" | "ai.onnx").then_some(version))
 }
 
 impl<'a> Graph<'a> {
@@ -310,6 +361,8 @@ impl<'a> Tensor<'a> {
             match field.number {
                 1 => field.ints(&mut tensor.dims)?,
                 2 => tensor.data_type = field.int()?,
+                // Packed, as every writer of today has it.
+                4 => tensor.float_data = field.bytes().ok(),
                 7 => field.ints(&mut tensor.int64_data)?,
                 8 => tensor.name = field.text()?,
                 9 => tensor.raw_data = Some(field.bytes()?),
@@ -318,6 +371,24 @@ impl<'a> Tensor<'a> {
             }
         }
         Ok(tensor)
+    }
+
+    /// The data as it lies in the file, little-endian, where it lies there as bytes.
+    #[cfg(test)]
+    pub(crate) fn raw(&self) -> Option<&'a [u8]> {
+        self.raw_data
+    }
+
+    /// The values of a tensor of 32-bit floats; `None` for other types, and where there are not as many
+    /// as its axes say.
+    pub(crate) fn floats(&self) -> Option<Vec<f32>> {
+        if self.data_type != FLOAT || self.external {
+            return None;
+        }
+        let (values, rest) = self.raw_data.or(self.float_data)?.as_chunks::<4>();
+        let count = self.dims.iter().try_fold(1i64, |count, length| count.checked_mul(*length))?;
+        let whole = rest.is_empty() && usize::try_from(count) == Ok(values.len());
+        whole.then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
     }
 
     /// The values of a tensor of 64-bit integers, as shapes are given; `None` for other types.
@@ -413,55 +484,4 @@ fn sparse_name(message: &[u8]) -> Result<&str, Malformed> {
         }
     }
     Ok(name)
-}
-
-/// A graph's field 1: a node of the standard domain without name, with integer attributes.
-pub(crate) fn node_field(
-    op: &str,
-    inputs: &[&str],
-    output: &str,
-    attributes: &[(&str, i64)],
-) -> Vec<u8> {
-    const INT: i64 = 2;
-    let mut node = Vec::new();
-    for input in inputs {
-        put_bytes(&mut node, 1, input.as_bytes());
-    }
-    put_bytes(&mut node, 2, output.as_bytes());
-    put_bytes(&mut node, 4, op.as_bytes());
-    for (name, value) in attributes {
-        let mut attribute = Vec::new();
-        put_bytes(&mut attribute, 1, name.as_bytes());
-        put_int(&mut attribute, 3, *value);
-        put_int(&mut attribute, 20, INT);
-        put_bytes(&mut node, 5, &attribute);
-    }
-    let mut field = Vec::new();
-    put_bytes(&mut field, 1, &node);
-    field
-}
-
-/// A graph's field `number` (11 input, 12 output): a tensor of 32-bit floats of this shape.
-pub(crate) fn value_info_field(number: u32, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
-    let mut shape = Vec::new();
-    for dim in dims {
-        let mut content = Vec::new();
-        match dim {
-            Dim::Fixed(length) => put_int(&mut content, 1, *length),
-            Dim::Named(name) => put_bytes(&mut content, 2, name.as_bytes()),
-            Dim::Unknown => {}
-        }
-        put_bytes(&mut shape, 1, &content);
-    }
-    let mut tensor = Vec::new();
-    put_int(&mut tensor, 1, FLOAT);
-    put_bytes(&mut tensor, 2, &shape);
-    let mut kind = Vec::new();
-    put_bytes(&mut kind, 1, &tensor);
-    let mut info = Vec::new();
-    put_bytes(&mut info, 1, name.as_bytes());
-    put_bytes(&mut info, 2, &kind);
-    let mut field = Vec::new();
-    put_bytes(&mut field, number, &info);
-    field
 }

@@ -9,11 +9,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::encode::{node_field, value_info_field};
 use super::head::{Features, find_features, reshaped_to};
 use super::manifest::FeatureRule;
-use super::onnx::{
-    Dim, FLOAT, Graph, Kind, Model, Part, UINT8, ValueInfo, node_field, value_info_field,
-};
+use super::onnx::{Dim, FLOAT, Graph, Kind, Model, Part, UINT8, ValueInfo};
 use super::trace::Trace;
 use super::wire::Malformed;
 use crate::network::{Layout, Preprocessing};

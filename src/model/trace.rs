@@ -54,6 +54,11 @@ impl<'g, 'a> Trace<'g, 'a> {
         self.makers.get(tensor).copied()
     }
 
+    /// The constant of this name that the file holds.
+    pub(crate) fn constant(&self, tensor: &str) -> Option<&'g Tensor<'a>> {
+        self.constants.get(tensor).copied()
+    }
+
     /// Whether a tensor depends on the image.
     pub(crate) fn is_dynamic(&self, tensor: &str) -> bool {
         self.dynamic.contains(tensor)

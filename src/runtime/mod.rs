@@ -6,6 +6,7 @@
 mod install;
 mod load;
 mod locate;
+mod observe;
 mod optimised;
 mod probe;
 mod session;
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub use install::{PINNED_VERSION, Source, install, installed};
 pub use load::{NO_TELEMETRY, Runtime, load};
 pub use locate::{Candidate, Located, Origin, locate};
+pub use observe::{Observer, fold};
 pub use probe::{MINIMUM_VERSION, Unfit, Version};
 pub use session::FeatureSession;
 

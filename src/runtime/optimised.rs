@@ -45,7 +45,7 @@ pub(super) fn open(
     Ok(session)
 }
 
-fn builder(
+pub(super) fn builder(
     runtime: &Runtime,
     threads: usize,
     level: GraphOptimizationLevel,

@@ -11,7 +11,7 @@ use super::load::Runtime;
 use super::optimised;
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
-use crate::network::{FeatureNetwork, InputTensor, Layout};
+use crate::network::{FeatureNetwork, InputTensor};
 
 /// A session of one network on the CPU. It may be shared: each thread that calls [`run`](Self::run)
 /// computes its own batch, and the weights are in memory once.
@@ -42,11 +42,7 @@ impl FeatureSession {
             source: Box::new(source),
         };
         let session = optimised::open(runtime, network, threads).map_err(failed)?;
-        let size = i64::from(network.preprocessing.size);
-        let image_shape = match network.preprocessing.layout {
-            Layout::Nchw => [3, size, size],
-            Layout::Nhwc => [size, size, 3],
-        };
+        let image_shape = network.preprocessing.image_shape();
         let wrong = |what: String| Error::NetworkShape { name: network.name.clone(), what };
         let input = shape_of(session.inputs(), "input", &network.input).map_err(wrong)?;
         let stated = |dims: &[i64]| {

@@ -161,3 +161,43 @@ fn vectors_outlive_their_model() {
     sandbox.run(&["find", "id:2"]).exits(0);
     sandbox.run(&["export", "all.npy"]).exits(0);
 }
+
+#[test]
+fn a_model_in_8_bits_is_made_by_photos_and_used() {
+    let sandbox = sandbox();
+    sandbox.photos("photos", 40);
+    fs::write(sandbox.path("photos/notes.txt"), "no photo").unwrap();
+    let args = ["quantize", "tiny", "--calibrate", "photos", "--images", "32"];
+    let told = model(&sandbox, &args).exits(0).text();
+    assert!(told.contains("tiny-int8: 8 bits by 32 photos; on 8 others"), "{told}");
+    let shown = model(&sandbox, &["show", "tiny-int8", "--json"]).exits(0).json();
+    let float = model(&sandbox, &["show", "tiny", "--json"]).exits(0).json();
+    assert_eq!(shown["quantised"]["of"], "tiny");
+    assert_eq!(shown["width"], float["width"]);
+    assert_ne!(shown["network"]["fingerprint"], float["network"]["fingerprint"]);
+    let mean = shown["quantised"]["cosine_mean"].as_f64().unwrap();
+    assert!((0.98..1.0).contains(&mean), "{shown}");
+
+    sandbox.run(&["index", "photos", "--model", "tiny"]).exits(0);
+    sandbox.run(&["index", "photos", "--model", "tiny-int8"]).exits(0);
+    let found =
+        sandbox.run(&["find", "photos/7.jpg", "-k", "1", "--format", "json"]).exits(0).json();
+    assert_eq!(found[0]["path"].as_str().unwrap(), sandbox.path("photos/7.jpg").to_str().unwrap());
+
+    let again = model(&sandbox, &args).exits(1);
+    assert!(again.stderr.contains("another model is named `tiny-int8` already"), "{again}");
+    let twice = ["quantize", "tiny-int8", "--calibrate", "photos"];
+    let twice = model(&sandbox, &twice).exits(1);
+    assert!(twice.stderr.contains("it computes in 8 bits already"), "{twice}");
+}
+
+#[test]
+fn too_few_photos_choose_no_scales() {
+    let sandbox = sandbox();
+    sandbox.photos("photos", 3);
+    let run = model(&sandbox, &["quantize", "tiny", "--calibrate", "photos"]).exits(1);
+    assert!(run.stderr.contains("holds 3 photos that can be decoded, 20 are needed"), "{run}");
+    let run = model(&sandbox, &["quantize", "tiny", "--calibrate", "nowhere"]).exits(1);
+    assert!(run.stderr.contains("nowhere"), "{run}");
+    assert!(!installed(&sandbox, "tiny-int8").exists());
+}

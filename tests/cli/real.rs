@@ -84,6 +84,28 @@ fn features_of_an_imported_network_are_those_of_its_headless_form() {
     }
 }
 
+#[test]
+fn eight_bits_find_what_floats_find() {
+    let Some(shared) = shared::folder("eight_bits_find_what_floats_find") else { return };
+    let sandbox = Sandbox::new();
+    let photos = |kind: &str| shared.join("photos").join(kind).to_str().unwrap().to_owned();
+    let (categories, objects) = (photos("categories"), photos("objects"));
+    let args = ["model", "quantize", "--calibrate", &categories, "--images", "48"];
+    sandbox.run(&args).exits(0);
+    let shown = sandbox.run(&["model", "show", "resnet50-pq-int8", "--json"]).exits(0).json();
+    let mean = shown["quantised"]["cosine_mean"].as_f64().unwrap();
+    assert!(mean >= 0.994, "{shown}");
+    let quality = |model: &str| {
+        sandbox.index(&[objects.as_str(), "--model", model]);
+        sandbox.run(&["evaluate", "--labels", "parent", "--json"]).exits(0).json()
+    };
+    let (floats, integers) = (quality("resnet50-pq"), quality("resnet50-pq-int8"));
+    for measure in ["recall@1", "mAP"] {
+        let value = |quality: &Value| quality[measure].as_f64().unwrap();
+        assert!(value(&floats) - value(&integers) < 0.01, "{measure}: {floats} {integers}");
+    }
+}
+
 /// Runs `expand.py` of the models' folder.
 fn expand(models: &Path, target: &Path) {
     let mut command = python();

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::super::onnx::{Dim, FLOAT, Model, node_field, value_info_field};
+use super::super::encode::{node_field, value_info_field};
+use super::super::onnx::{Dim, FLOAT, Model};
 use super::super::wire::{Malformed, fields, put_bytes, put_int};
 use super::*;
 

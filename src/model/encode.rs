@@ -1,0 +1,100 @@
+//! Parts of an ONNX file, written. Field numbers are those of `onnx.proto`.
+
+use std::borrow::Cow;
+
+use super::onnx::{Dim, FLOAT};
+use super::wire::{Malformed, fields, put_bytes, put_int};
+
+/// A graph's field 1: a node of the standard domain without name, with integer attributes.
+pub(crate) fn node_field(
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: &[(&str, i64)],
+) -> Vec<u8> {
+    const INT: i64 = 2;
+    let mut node = Vec::new();
+    for input in inputs {
+        put_bytes(&mut node, 1, input.as_bytes());
+    }
+    put_bytes(&mut node, 2, output.as_bytes());
+    put_bytes(&mut node, 4, op.as_bytes());
+    for (name, value) in attributes {
+        let mut attribute = Vec::new();
+        put_bytes(&mut attribute, 1, name.as_bytes());
+        put_int(&mut attribute, 3, *value);
+        put_int(&mut attribute, 20, INT);
+        put_bytes(&mut node, 5, &attribute);
+    }
+    let mut field = Vec::new();
+    put_bytes(&mut field, 1, &node);
+    field
+}
+
+/// A graph's field `number` (11 input, 12 output): a tensor of 32-bit floats of this shape.
+pub(crate) fn value_info_field(number: u32, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+    let mut shape = Vec::new();
+    for dim in dims {
+        let mut content = Vec::new();
+        match dim {
+            Dim::Fixed(length) => put_int(&mut content, 1, *length),
+            Dim::Named(name) => put_bytes(&mut content, 2, name.as_bytes()),
+            Dim::Unknown => {}
+        }
+        put_bytes(&mut shape, 1, &content);
+    }
+    let mut tensor = Vec::new();
+    put_int(&mut tensor, 1, FLOAT);
+    put_bytes(&mut tensor, 2, &shape);
+    let mut kind = Vec::new();
+    put_bytes(&mut kind, 1, &tensor);
+    let mut info = Vec::new();
+    put_bytes(&mut info, 1, name.as_bytes());
+    put_bytes(&mut info, 2, &kind);
+    let mut field = Vec::new();
+    put_bytes(&mut field, number, &info);
+    field
+}
+
+/// A graph's field 5: a constant without its own data type's field, as `raw`, little-endian.
+pub(crate) fn tensor_field(name: &str, data_type: i64, dims: &[i64], raw: &[u8]) -> Vec<u8> {
+    let mut tensor = Vec::with_capacity(raw.len() + name.len() + 64);
+    for length in dims {
+        put_int(&mut tensor, 1, *length);
+    }
+    put_int(&mut tensor, 2, data_type);
+    put_bytes(&mut tensor, 8, name.as_bytes());
+    put_bytes(&mut tensor, 9, raw);
+    let mut field = Vec::with_capacity(tensor.len() + 8);
+    put_bytes(&mut field, 5, &tensor);
+    field
+}
+
+/// A file's field 8: the version of the standard's operators.
+pub(crate) fn opset_field(version: i64) -> Vec<u8> {
+    let mut opset = Vec::new();
+    put_bytes(&mut opset, 1, b"");
+    put_int(&mut opset, 2, version);
+    let mut field = Vec::new();
+    put_bytes(&mut field, 8, &opset);
+    field
+}
+
+/// The graph's field `raw`, a node, with these inputs in place of its own, and otherwise to the byte.
+pub(crate) fn node_with_inputs(raw: &[u8], inputs: &[Cow<'_, str>]) -> Result<Vec<u8>, Malformed> {
+    const INPUT: u32 = 1;
+    let node = fields(raw).next().ok_or(Malformed::Truncated)??.bytes()?;
+    let mut rewired = Vec::with_capacity(node.len() + 64);
+    for input in inputs {
+        put_bytes(&mut rewired, INPUT, input.as_bytes());
+    }
+    for field in fields(node) {
+        let field = field?;
+        if field.number != INPUT {
+            rewired.extend_from_slice(field.raw);
+        }
+    }
+    let mut field = Vec::new();
+    put_bytes(&mut field, 1, &rewired);
+    Ok(field)
+}

@@ -1,14 +1,15 @@
 //! What `likeness index` costs beside the network alone.
 //!
 //! ```text
-//! cargo bench --bench throughput [-- --photos FOLDER] [--mirror DIR] [--rounds N] [--unchanged FILES]
+//! cargo bench --bench throughput [-- --photos FOLDER] [--mirror DIR] [--rounds N] [--unchanged FILES] [--int8]
 //! cargo bench --bench throughput -- --make DIR
 //! ```
 //!
 //! Two folders are made: DIR/1mp and DIR/12mp, mosaics of the photos in FOLDER (by default
 //! `../shared/photos/objects`), so that they have the detail and the file size of photos and not of
 //! enlargements. Each is indexed into a new library, in turn with the network alone: as many one-thread
-//! sessions, batches as large, as many images, nothing to decode. Medians of the rounds count.
+//! sessions, batches as large, as many images, nothing to decode. Medians of the rounds count. With --int8 the
+//! model in 8 bits takes part, made by the photos in FOLDER.
 //!
 //! Then: from the start of the process to the first photo that is embedded, and a run over FILES files
 //! (by default 100,000) none of which changed, in turn with `find -type f -printf '%s %T@ %p\n'`. Last, what
@@ -28,10 +29,11 @@ use image::RgbImage;
 use image::imageops::replace;
 use likeness::engine::Engine;
 use likeness::library::Library;
-use likeness::model::{self, ModelStore, StoreConfig};
+use likeness::model::{self, Installed, ModelStore, StoreConfig};
 use likeness::network::InputTensor;
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
+use likeness::quantise::{QuantiseOptions, quantise};
 use likeness::runtime::RuntimeConfig;
 use likeness::sync::{self, Profile, SyncOptions};
 
@@ -56,12 +58,13 @@ fn main() -> Outcome<()> {
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("data");
     let made = tempfile::tempdir()?;
     make(Path::new(&photos), made.path())?;
-    let engine = engine(&data, mirror.clone())?;
+    let int8 = std::env::args().any(|arg| arg == "--int8").then(|| Path::new(&photos));
+    let engines = engines(&data, mirror.clone(), int8)?;
     let threads = SyncOptions::new(Vec::new()).threads;
-    println!("{} on {} threads, {rounds} rounds", engine.network().name, threads);
-    println!("\n{:<6} {:>12} {:>12} {:>8}", "", "network/s", "index/s", "ratio");
+    println!("{threads} threads, {rounds} rounds");
+    println!("\n{:<24} {:>12} {:>12} {:>8}", "", "network/s", "index/s", "ratio");
     for (name, ..) in FOLDERS {
-        throughput(&engine, &made.path().join(name), threads, rounds)?;
+        throughput(&engines, &made.path().join(name), threads, rounds)?;
     }
     first_photo(&data, &made.path().join("1mp"), mirror.as_deref(), rounds)?;
     nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)?;
@@ -69,7 +72,8 @@ fn main() -> Outcome<()> {
     decoders::run(&first.each_ref().map(PathBuf::as_path))
 }
 
-fn engine(data: &Path, mirror: Option<String>) -> Outcome<Engine> {
+/// The default network; and the same in 8 bits, made by photos.
+fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<Vec<Engine>> {
     let watch = Watch::none();
     let (folder, cache) = (data.join("likeness/models"), data.join("likeness/networks"));
     let models = ModelStore::new(StoreConfig {
@@ -79,14 +83,41 @@ fn engine(data: &Path, mirror: Option<String>) -> Outcome<Engine> {
         offline: false,
         cache,
     });
-    let network = models.prepare(&models.obtain(None, &watch)?, &watch)?;
     let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let runtime = RuntimeConfig { explicit, data: data.join("likeness"), offline: false };
-    Ok(Engine::new(network, runtime, DecodeOptions::default()))
+    let mut installed = vec![models.obtain(None, &watch)?];
+    if let Some(photos) = int8 {
+        let name = "bench-int8";
+        if models.on_this_machine(Some(name), &watch).is_ok() {
+            models.remove(name)?;
+        }
+        let options = QuantiseOptions {
+            name: Some(name.into()),
+            images: QuantiseOptions::IMAGES,
+            decoding: DecodeOptions::default(),
+        };
+        installed.push(quantise(&models, &installed[0], &runtime, photos, &options, &watch)?);
+    }
+    let engine = |model: &Installed| {
+        let network = models.prepare(model, &watch)?;
+        Ok(Engine::new(network, runtime.clone(), DecodeOptions::default()))
+    };
+    installed.iter().map(engine).collect()
 }
 
-fn throughput(engine: &Engine, folder: &Path, threads: usize, rounds: usize) -> Outcome<()> {
+/// What one network did, a value a round.
+#[derive(Default)]
+struct Rounds {
+    alone: Vec<f64>,
+    indexed: Vec<f64>,
+    ratios: Vec<f64>,
+    profile: Profile,
+}
+
+fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) -> Outcome<()> {
     let paths = files(folder)?;
+    // The networks take the same input.
+    let engine = &engines[0];
     let tensors: Vec<InputTensor> = paths
         .iter()
         .take(4 * BATCH)
@@ -97,24 +128,32 @@ fn throughput(engine: &Engine, folder: &Path, threads: usize, rounds: usize) -> 
             Ok(model::normalise(&decoded.pixels, preprocessing))
         })
         .collect::<Outcome<_>>()?;
-    let (mut alone, mut indexed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let mut profile = Profile::default();
+    let mut all: Vec<Rounds> = engines.iter().map(|_| Rounds::default()).collect();
     for _ in 0..rounds {
-        let network = network_alone(engine, &tensors, paths.len(), threads)?;
-        let (index, spent) = index(engine, folder)?;
-        alone.push(network);
-        indexed.push(index);
-        ratios.push(index / network);
-        profile = spent;
+        for (engine, rounds) in engines.iter().zip(&mut all) {
+            let network = network_alone(engine, &tensors, paths.len(), threads)?;
+            let (index, spent) = index(engine, folder)?;
+            rounds.alone.push(network);
+            rounds.indexed.push(index);
+            rounds.ratios.push(index / network);
+            rounds.profile = spent;
+        }
     }
-    let name = folder.file_name().unwrap_or_default().display();
-    let (alone, indexed, ratio) = (median(alone), median(indexed), median(ratios));
-    println!("{name:<6} {alone:>12.1} {indexed:>12.1} {ratio:>8.3}");
-    let Profile { embed, decode, idle, read, write, .. } = profile;
-    println!(
-        "       network {embed:.1} s, decode {decode:.1} s, idle {idle:.1} s, read {read:.1} s, \
-         catalog {write:.1} s in the last round"
-    );
+    let name = folder.file_name().unwrap_or_default().display().to_string();
+    if let [floats, integers] = all.as_slice() {
+        let pairs = integers.alone.iter().zip(&floats.alone);
+        println!("{name}: 8 bits {:.2} times as fast", median(pairs.map(|(a, b)| a / b).collect()));
+    }
+    for (engine, Rounds { alone, indexed, ratios, profile }) in engines.iter().zip(all) {
+        let (alone, indexed, ratio) = (median(alone), median(indexed), median(ratios));
+        let name = format!("{name} {}", engine.network().name);
+        println!("{name:<24} {alone:>12.1} {indexed:>12.1} {ratio:>8.3}");
+        let Profile { embed, decode, idle, read, write, .. } = profile;
+        println!(
+            "       network {embed:.1} s, decode {decode:.1} s, idle {idle:.1} s, read {read:.1} s, \
+             catalog {write:.1} s in the last round"
+        );
+    }
     Ok(())
 }
 

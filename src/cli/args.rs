@@ -93,8 +93,8 @@ pub(crate) struct Decoding {
     /// The most memory that one picture may take, its file included, in MB [default: 2000, or half of
     /// this machine's memory where that is less]
     ///
-    /// JPEG coded in one pass, PNG and TIFF are decoded in little, whatever their size. What is coded in
-    /// several passes, WebP, HEIC, JPEG XL and the rest are decoded whole, the large ones one at a time.
+    /// JPEG, PNG and TIFF are decoded in little, whatever their size. WebP, HEIC, JPEG XL, progressive JPEG
+    /// that is long and narrow, and the rest are decoded whole, the large ones one at a time.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_memory: Option<u64>,
 }

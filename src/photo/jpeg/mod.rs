@@ -6,6 +6,7 @@
 
 mod clipped;
 mod end;
+mod means;
 mod segments;
 
 use image::DynamicImage;
@@ -18,6 +19,13 @@ use super::decode::{Metadata, Raster};
 use super::guard::quietly;
 use super::wanted::Wanted;
 use super::{DecodeMode, DecodeOptions, Unreadable, colour};
+
+/// What is coded in passes and would take more bytes than this is taken to an eighth, which takes few, where
+/// [`HEAVY_MARGIN`] times the side that is asked for remains.
+const HEAVY: u64 = 400_000_000;
+
+/// See [`HEAVY`]. Half of what other photos are left with.
+const HEAVY_MARGIN: u32 = 2;
 
 /// Decodes a JPEG, to a smaller size where that suffices.
 ///
@@ -34,6 +42,11 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         return Err(rare(format!("{} bits a sample, or lossless", header.precision)));
     }
     let mut eighths = wanted.eighths(size);
+    let shorter = header.width.min(header.height);
+    let is_heavy = header.coding == Coding::Progressive && memory(&header, eighths) > HEAVY;
+    if eighths < 8 && is_heavy && shorter / 8 >= HEAVY_MARGIN * wanted.shorter_side {
+        eighths = 1;
+    }
     let mut image = at_scale(bytes, &header, wanted, eighths)?;
     if eighths < 8 && memory(&header, 8) <= DecodeOptions::BUDGET && clipped::grain(&image) {
         eighths = 8;
@@ -53,6 +66,12 @@ fn at_scale(
     wanted: &Wanted<'_>,
     eighths: u8,
 ) -> Result<DynamicImage, Unreadable> {
+    if eighths == 1 && header.coding == Coding::Progressive {
+        let _permit = wanted.room_for(means::memory(header.width, header.height))?;
+        if let Some(image) = means::eighth(bytes) {
+            return Ok(image);
+        }
+    }
     let _permit = wanted.room_for(memory(header, eighths))?;
     match header.components {
         4 => {

@@ -6,6 +6,8 @@ pub(super) struct Segment<'a> {
     pub(super) kind: u8,
     /// Behind the two bytes of the length; empty for markers without one.
     pub(super) content: &'a [u8],
+    /// All that stands behind it.
+    pub(super) rest: &'a [u8],
 }
 
 pub(super) const END: u8 = 0xd9;
@@ -24,7 +26,7 @@ pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
         at = found + 2;
         // Markers without a length: start, end, restarts, TEM.
         if matches!(kind, START | END | 0xd0..=0xd7 | 0x01) {
-            return Some(Segment { kind, content: &[] });
+            return Some(Segment { kind, content: &[], rest: &bytes[at..] });
         }
         let length = bytes.get(at..at + 2)?;
         let end = at + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
@@ -32,7 +34,7 @@ pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
         // Behind a scan header comes coded data: `next_marker` passes over its stuffed zeros, and the
         // next real marker ends it.
         at = end;
-        Some(Segment { kind, content })
+        Some(Segment { kind, content, rest: &bytes[end..] })
     })
 }
 
@@ -84,7 +86,7 @@ impl Header {
         let mut frame = None;
         let (mut exif, mut xmp, mut in_first_scan) = (None, None, None);
         let mut icc: Vec<(u8, &[u8])> = Vec::new();
-        for Segment { kind, content } in segments(bytes) {
+        for Segment { kind, content, .. } in segments(bytes) {
             match kind {
                 START_OF_SCAN => {
                     in_first_scan = content.first().copied();

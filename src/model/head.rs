@@ -1,5 +1,6 @@
 //! Finds the features: walks back from a network's output to what feeds its last linear layer.
 
+use super::manifest::Pool;
 use super::onnx::Node;
 use super::trace::{Trace, is_global_pool, is_pool};
 
@@ -15,6 +16,8 @@ pub(crate) struct Features<'a> {
     pub(crate) quantised: Scale<'a>,
     /// The number of features, where the linear layer tells.
     pub(crate) width: Option<usize>,
+    /// How the tensor, a map of features, is still to be pooled.
+    pub(crate) pool: Option<Pool>,
 }
 
 impl<'a> Features<'a> {
@@ -29,7 +32,7 @@ impl<'a> Features<'a> {
                         && reshaped_to(maker, trace).is_some_and(|s| s.len() == 2)
             }),
         };
-        Self { tensor, flat, quantised: None, width: None }
+        Self { tensor, flat, quantised: None, width: None, pool: None }
     }
 
     /// Steps back over a reshaping to a fixed number of pictures, `[1, width]`: the flattening that
@@ -76,14 +79,18 @@ pub(crate) fn find_features<'a>(
     ];
     const WITH_CONSTANT: &[&str] = &["Add", "Div", "Mul", "QLinearAdd", "QLinearMul", "Sub"];
     let mut tensor = output;
+    let mut classifies = false;
     for _ in 0..LONGEST {
         let node = trace.maker(tensor).ok_or("its output comes straight from its input")?;
         if let Some(features) = linear_input(trace, node) {
             return Ok(features);
         }
         if is_pool(node) {
-            return Ok(Features::from_tensor(trace, output));
+            // SqueezeNet pools the classes of each place. Without a softmax that cannot be told from features.
+            let classes = classifies.then(|| convolved_classes(trace, node)).flatten();
+            return Ok(classes.unwrap_or_else(|| Features::from_tensor(trace, output)));
         }
+        classifies |= node.op.ends_with("Softmax");
         let before = if UNARY.contains(&node.op) {
             node.input(0)
         } else if WITH_CONSTANT.contains(&node.op) {
@@ -112,13 +119,13 @@ fn linear_input<'a>(trace: &Trace<'_, 'a>, node: &Node<'a>) -> Option<Features<'
     if gemm && node.int("transA", 0) == 0 {
         let width = length(if node.int("transB", 0) == 1 { 1 } else { 0 });
         let (tensor, quantised) = unwrap(trace, input, scale);
-        return Some(Features { tensor, flat: true, quantised, width });
+        return Some(Features { tensor, flat: true, quantised, width, pool: None });
     }
     let matmul = node.is("MatMul") || node.is("QLinearMatMul");
     if matmul && shape.as_ref().is_none_or(|shape| shape.len() == 2) {
         let (tensor, quantised) = unwrap(trace, input, scale);
         let flat = Features::from_tensor(trace, tensor).flat;
-        return Some(Features { tensor, flat, quantised, width: length(0) });
+        return Some(Features { tensor, flat, quantised, width: length(0), pool: None });
     }
     if node.is("Conv") && matches!(shape.as_deref(), Some([_, _, 1, 1])) {
         let (tensor, quantised) = unwrap(trace, input, None);
@@ -129,9 +136,49 @@ fn linear_input<'a>(trace: &Trace<'_, 'a>, node: &Node<'a>) -> Option<Features<'
             flat: false,
             quantised,
             width: length(1),
+            pool: None,
         });
     }
     None
+}
+
+/// What feeds the convolution that gives each place its classes, when `pool` pools those.
+fn convolved_classes<'a>(trace: &Trace<'_, 'a>, pool: &Node<'a>) -> Option<Features<'a>> {
+    let mut node = trace.maker(pool.input(0)?)?;
+    while ["Relu", "Dropout", "Identity"].iter().any(|op| node.is(op)) {
+        node = trace.maker(node.input(0)?)?;
+    }
+    let shape = trace.weight_shape(node.input(1)?);
+    let &[_, channels, 1, 1] = shape.as_deref()? else { return None };
+    if !node.is("Conv") || node.int("group", 1) != 1 {
+        return None;
+    }
+    let (tensor, width) = (node.input(0)?, usize::try_from(channels).ok());
+    let pool = Some(Pool::Average);
+    Some(Features { tensor, flat: false, quantised: None, width, pool })
+}
+
+/// The map of features that `features` are pooled from, to be pooled otherwise; themselves, where they are not
+/// pooled yet.
+pub(crate) fn before_pooling<'a>(
+    trace: &Trace<'_, 'a>,
+    features: Features<'a>,
+    pool: Pool,
+) -> Features<'a> {
+    let mut tensor = features.tensor;
+    let pool = Some(pool);
+    while let Some(maker) = trace.maker(tensor) {
+        let Some(input) = maker.input(0) else { break };
+        if is_pool(maker) {
+            return Features { tensor: input, flat: false, pool, ..features };
+        }
+        let shapes = ["Flatten", "Reshape", "Squeeze", "Identity", "Dropout"];
+        if !shapes.iter().any(|op| maker.is(op)) {
+            break;
+        }
+        tensor = input;
+    }
+    Features { flat: false, pool, ..features }
 }
 
 /// Scale and zero point of a tensor of 8-bit integers.

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::digest::Sha256;
-use super::manifest::{FeatureRule, ModelEntry, ModelOutput, is_name};
+use super::external::inlined;
+use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool, is_name};
 use super::prepare::unfit;
+use super::preset::Preset;
 use super::store::{Installed, ModelStore};
 use super::surgery::take_features;
 use crate::error::{Error, Result};
@@ -21,8 +23,13 @@ pub struct ImportOptions {
     pub name: Option<String>,
     /// Which tensor holds the features; by default what feeds the last linear layer.
     pub features: Option<FeatureRule>,
+    /// How the features are pooled; by default as the network has it.
+    pub pool: Option<Pool>,
     /// The number of features, for graphs that do not tell.
     pub width: Option<usize>,
+    /// Channels, scale, mean and deviation by a usual name; each can be said otherwise beside it. By default
+    /// what the file's metadata says, else [`Preset::Imagenet`].
+    pub preset: Option<Preset>,
     /// Side of the square the network takes, in pixels; by default 224.
     pub size: Option<u32>,
     /// Length of the shorter side before the crop, in pixels; by default `size` × 256 / 224.
@@ -46,10 +53,11 @@ pub struct ImportOptions {
 }
 
 /// No file of the format can be larger; and it keeps a wrong path from filling the memory.
-const LARGEST: u64 = 1 << 31;
+pub(super) const LARGEST: u64 = 1 << 31;
 
 impl ModelStore {
-    /// Makes a model of an ONNX file: copies it into the user's folder with a manifest entry. The
+    /// Makes a model of an ONNX file: copies it into the user's folder with a manifest entry, weights from other
+    /// files included. The
     /// classifier is looked for at once, so that a file that cannot be used is refused here. Importing
     /// the same file in the same way twice changes nothing.
     ///
@@ -63,7 +71,7 @@ impl ModelStore {
         options: &ImportOptions,
         watch: &Watch<'_>,
     ) -> Result<Installed> {
-        let bytes = read(file)?;
+        let bytes = inlined(file, read(file)?)?;
         let sha256 = Sha256::of_bytes(&bytes);
         let known = self.known_by_hash(sha256, watch)?;
         let entry = entry_for(file, &bytes, sha256, known.as_ref(), options)?;
@@ -97,7 +105,7 @@ impl ModelStore {
             file: "model.onnx".into(),
             sha256: Sha256::of_bytes(network),
             bytes: network.len() as u64,
-            output: ModelOutput { features, ..entry.output },
+            output: ModelOutput { features, pool: None, ..entry.output },
             ..entry
         };
         if !is_name(&entry.name) {
@@ -138,15 +146,26 @@ fn entry_for(
     let features = (options.features.clone())
         .or_else(|| output.map(|output| output.features.clone()))
         .unwrap_or(FeatureRule::Pooled);
-    let same = output.filter(|output| output.features == features);
+    let pool = options.pool.or(output.and_then(|output| output.pool));
+    let same = output.filter(|output| output.features == features && output.pool == pool);
     let width = options.width.or(same.map(|output| output.width));
-    let graph = take_features(bytes, &features, width).map_err(unfit(path))?;
+    let graph = take_features(bytes, &features, pool, width).map_err(unfit(path))?;
     let unsuited = |reason| Error::ModelUnsuited { path: path.to_path_buf(), reason };
     let mut input = base.map_or(IMAGENET, |entry| entry.input.clone());
     if let Some(size) = options.size.or(graph.size)
         && size != input.size
     {
         (input.size, input.resize) = (size, (size.saturating_mul(256) + 112) / 224);
+    }
+    // What the file says is for who knows no better.
+    if base.is_none() {
+        if let Some(range) = graph.stated.range {
+            range.apply(&mut input);
+        }
+        input.channels = graph.stated.channels.unwrap_or(input.channels);
+    }
+    if let Some(preset) = options.preset {
+        preset.apply(&mut input);
     }
     input.resize = options.resize.unwrap_or(input.resize);
     input.filter = options.filter.unwrap_or(input.filter);
@@ -171,7 +190,7 @@ fn entry_for(
         licence: text(&options.licence, |entry| &entry.licence),
         description: text(&options.description, |entry| &entry.description),
         input,
-        output: ModelOutput { features, width: graph.width },
+        output: ModelOutput { features, pool, width: graph.width },
         quantised: base.and_then(|entry| entry.quantised.clone()),
     };
     entry.check_values().map_err(unsuited)?;

@@ -75,8 +75,24 @@ pub struct Quantisation {
 pub struct ModelOutput {
     /// Which tensor holds the features.
     pub features: FeatureRule,
+    /// How they are pooled, where that is not as the network has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     /// The number of features of one picture.
     pub width: usize,
+}
+
+/// How one value is made of each channel of a map of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// Their mean.
+    Average,
+    /// The greatest.
+    Max,
+    /// The cube root of the mean of their cubes, negative ones as 0: generalised mean pooling with p = 3
+    /// (Radenović, Tolias and Chum, *Fine-tuning CNN Image Retrieval with No Human Annotation*, 2018).
+    Gem,
 }
 
 /// Which tensor of a network holds the features. In TOML `"pooled"`, or the tensor's name.

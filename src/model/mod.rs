@@ -8,6 +8,8 @@
 
 mod digest;
 mod encode;
+mod ending;
+mod external;
 mod fetch;
 mod head;
 mod import;
@@ -17,6 +19,7 @@ mod mirror;
 mod onnx;
 mod prepare;
 mod preprocess;
+mod preset;
 mod publish;
 mod quantise;
 mod store;
@@ -26,8 +29,9 @@ mod wire;
 
 pub use digest::Sha256;
 pub use import::ImportOptions;
-pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Quantisation};
+pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Pool, Quantisation};
 pub use prepare::NetworkFacts;
 pub use preprocess::normalise;
+pub use preset::Preset;
 pub use quantise::{Activations, Quantiser, WeightBits};
 pub use store::{Installed, Listed, ModelStore, Place, StoreConfig, Verdict};

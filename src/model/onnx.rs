@@ -8,6 +8,8 @@ use super::wire::{Malformed, fields, put_int, put_length};
 
 /// `TensorProto.DataType` of 32-bit floats.
 pub(crate) const FLOAT: i64 = 1;
+/// `TensorProto.DataType` of 16-bit floats.
+pub(crate) const FLOAT16: i64 = 10;
 /// `TensorProto.DataType` of unsigned 8-bit integers.
 pub(crate) const UINT8: i64 = 2;
 /// `TensorProto.DataType` of signed 8-bit integers.
@@ -87,6 +89,8 @@ pub(crate) struct Tensor<'a> {
     pub(crate) data_type: i64,
     /// Whether the data lies in another file.
     pub(crate) external: bool,
+    /// Where: keys and values.
+    pub(crate) external_data: Vec<(&'a str, &'a str)>,
     raw_data: Option<&'a [u8]>,
     float_data: Option<&'a [u8]>,
     int64_data: Vec<i64>,
@@ -135,6 +139,16 @@ impl<'a> Model<'a> {
         Ok(Self { ir_version, opset, graph: graph.ok_or(Malformed::NoGraph)?, before, behind })
     }
 
+    /// What its author says of it: keys and values.
+    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        const METADATA: u32 = 14;
+        let known =
+            self.before.iter().chain(&self.behind).filter_map(|raw| fields(raw).next()?.ok());
+        known
+            .filter(|field| field.number == METADATA)
+            .filter_map(|field| entry(field.bytes().ok()?).ok())
+    }
+
     /// The file with `graph` in the place of its own: slices to write one after the other.
     pub(crate) fn with_graph(&self, graph: Vec<Cow<'a, [u8]>>) -> Vec<Cow<'a, [u8]>> {
         self.around(graph, Cow::Borrowed)
@@ -173,6 +187,11 @@ impl<'a> Model<'a> {
         pieces.extend(self.behind.iter().map(|raw| other(raw)));
         pieces
     }
+}
+
+/// A `StringStringEntryProto`.
+fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
+    Ok((name_in(message, 1)?, name_in(message, 2)?))
 }
 
 /// The version in an `OperatorSetIdProto`, when it is that of the standard's operators.
@@ -366,6 +385,7 @@ impl<'a> Tensor<'a> {
                 7 => field.ints(&mut tensor.int64_data)?,
                 8 => tensor.name = field.text()?,
                 9 => tensor.raw_data = Some(field.bytes()?),
+                13 => tensor.external_data.push(entry(field.bytes()?)?),
                 14 => tensor.external = field.int()? == 1,
                 _ => {}
             }

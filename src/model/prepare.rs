@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Sha256;
 use super::import::read;
-use super::manifest::{FeatureRule, ModelEntry};
+use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool};
 use super::publish;
 use super::store::{Installed, ModelStore};
 use super::surgery::{self, FeatureGraph, Unfit, take_features};
@@ -46,6 +46,8 @@ pub struct NetworkFacts {
 struct Record {
     source: Sha256,
     features: FeatureRule,
+    #[serde(default)]
+    pool: Option<Pool>,
     surgery: u32,
     network: ContentHash,
     input: String,
@@ -113,8 +115,8 @@ impl ModelStore {
                 found: found.to_string(),
             });
         }
-        let graph = take_features(&bytes, &entry.output.features, Some(entry.output.width))
-            .map_err(unfit(path))?;
+        let ModelOutput { features, pool, width } = &entry.output;
+        let graph = take_features(&bytes, features, *pool, Some(*width)).map_err(unfit(path))?;
         graph
             .check_input(&entry.input)
             .map_err(|reason| Error::ModelUnsuited { path: path.clone(), reason })?;
@@ -128,6 +130,7 @@ impl ModelStore {
         let record = Record {
             source: entry.sha256,
             features: entry.output.features.clone(),
+            pool: entry.output.pool,
             surgery: surgery::VERSION,
             network,
             input,
@@ -181,6 +184,14 @@ impl ModelStore {
         hash_preprocessing(&mut hasher, &entry.input);
         hash_text(&mut hasher, &String::from(entry.output.features.clone()));
         hasher.update(&(entry.output.width as u64).to_le_bytes());
+        // Ways without it keep the names they had.
+        if let Some(pool) = entry.output.pool {
+            hasher.update(&[match pool {
+                Pool::Average => 0,
+                Pool::Max => 1,
+                Pool::Gem => 2,
+            }]);
+        }
         self.config.cache.join(format!("{:.16}.json", hasher.finalize().to_hex()))
     }
 
@@ -190,6 +201,7 @@ impl ModelStore {
         let record: Record = serde_json::from_slice(&text).ok()?;
         let fits = record.source == entry.sha256
             && record.features == entry.output.features
+            && record.pool == entry.output.pool
             && record.width == entry.output.width
             && record.surgery == surgery::VERSION;
         fits.then_some(record)

@@ -10,9 +10,11 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::encode::{node_field, value_info_field};
-use super::head::{Features, find_features, reshaped_to};
-use super::manifest::FeatureRule;
-use super::onnx::{Dim, FLOAT, Graph, Kind, Model, Part, UINT8, ValueInfo};
+use super::ending::Ending;
+use super::head::{Features, before_pooling, find_features, reshaped_to};
+use super::manifest::{FeatureRule, Pool};
+use super::onnx::{Dim, FLOAT, FLOAT16, Graph, Kind, Model, Part, ValueInfo};
+use super::preset::Stated;
 use super::trace::Trace;
 use super::wire::Malformed;
 use crate::network::{Layout, Preprocessing};
@@ -55,6 +57,8 @@ pub(crate) struct FeatureGraph<'a> {
     pub(crate) size: Option<u32>,
     /// The order of the picture's axes, where the file tells.
     pub(crate) layout: Option<Layout>,
+    /// What the file says of pixels.
+    pub(super) stated: Stated,
     /// The name of the tensor that gives the features.
     pub(crate) output: String,
     /// The number of features.
@@ -82,22 +86,29 @@ impl FeatureGraph<'_> {
     }
 }
 
-/// Edits the ONNX file `bytes` so that features, found by `rule`, are its only output. `stated` is
-/// the width they must have; without it the graph must tell.
+/// Edits the ONNX file `bytes` so that features, found by `rule`, are its only output; with `pool`, what
+/// stood before they were pooled, pooled so. `stated` is the width they must have; without it the graph must
+/// tell.
 pub(crate) fn take_features<'a>(
     bytes: &'a [u8],
     rule: &FeatureRule,
+    pool: Option<Pool>,
     stated: Option<usize>,
 ) -> Result<FeatureGraph<'a>, Unfit> {
     let model = Model::parse(bytes)?;
     let graph = &model.graph;
     let trace = Trace::new(graph).map_err(Unfit::Network)?;
-    let picture = Picture::of(trace.image).map_err(Unfit::Network)?;
+    let mut picture = Picture::of(trace.image).map_err(Unfit::Network)?;
     let features = match rule {
         FeatureRule::Pooled => {
             let reason = |reason| Unfit::Head { reason, tail: tail(&trace, graph) };
             let output = graph.outputs().next().ok_or_else(|| reason("it has no output".into()))?;
-            find_features(&trace, output.name).map_err(reason)?
+            match (find_features(&trace, output.name), pool) {
+                (Ok(features), _) => features,
+                // A network that ends in a map of features.
+                (Err(_), Some(_)) => Features::from_tensor(&trace, output.name),
+                (Err(why), None) => return Err(reason(why)),
+            }
         }
         FeatureRule::Tensor(name) => {
             let known = graph.nodes().flat_map(|node| &node.outputs).find(|output| *output == name);
@@ -110,8 +121,12 @@ pub(crate) fn take_features<'a>(
             }
         }
     };
-    let features = features.unfixed(&trace);
-    let width = match (stated, features.width.or_else(|| trace.width(features.tensor))) {
+    let features = match pool {
+        Some(pool) => before_pooling(&trace, features, pool),
+        None => features.unfixed(&trace),
+    };
+    let pooled = features.pool.is_some();
+    let width = match (stated, features.width.or_else(|| trace.width(features.tensor, pooled))) {
         (Some(stated), Some(found)) if stated != found => {
             return Err(Unfit::Width { stated, found });
         }
@@ -122,18 +137,22 @@ pub(crate) fn take_features<'a>(
     let ending = Ending::after(&features, &trace).map_err(Unfit::Network)?;
     let needed = needed_by(&ending.roots, &trace);
     if let Some(batch) = picture.fixed_batch {
-        check_batch_is_free(graph, &trace, &needed, batch).map_err(Unfit::Network)?;
+        match check_batch_is_free(graph, &trace, &needed, batch) {
+            // It takes one picture at a time, and is given one at a time.
+            Err(_) if batch == 1 => picture.is_free = false,
+            checked => checked.map_err(Unfit::Network)?,
+        }
     }
     if let Some(tensor) = graph.initializers().find(|t| t.external && needed.contains(t.name)) {
         return Err(Unfit::Network(format!(
-            "the weights `{}` lie in another file; save the network with its weights inside",
+            "the weights `{}` lie in another file; `likeness model import` brings them in",
             tensor.name
         )));
     }
 
     let mut removed = Vec::new();
     let mut pieces: Vec<Cow<'a, [u8]>> = Vec::with_capacity(graph.parts.len());
-    let mut output = Some(ending.output_field(graph, &picture, width));
+    let mut output = Some(ending.output_field(graph, picture.batch(), width));
     for part in &graph.parts {
         let keep = match &part.kind {
             Kind::Node(node) => {
@@ -158,9 +177,7 @@ pub(crate) fn take_features<'a>(
             }
             // With the batch no longer fixed, what is declared of inner shapes is no longer true.
             Kind::ValueInfo(info) => {
-                needed.contains(info.name)
-                    && info.name != ending.output
-                    && picture.fixed_batch.is_none()
+                needed.contains(info.name) && info.name != ending.output && !picture.is_freed()
             }
             Kind::Other => true,
         };
@@ -169,9 +186,15 @@ pub(crate) fn take_features<'a>(
         }
     }
     pieces.extend(ending.nodes.into_iter().map(Cow::Owned));
+    let mut input = picture.name.to_owned();
+    if picture.is_half {
+        input = format!("{input}_likeness_32bit");
+        pieces.insert(0, Cow::Owned(picture.narrowing(&input)));
+    }
     Ok(FeatureGraph {
         pieces: model.with_graph(pieces),
-        input: picture.name.to_owned(),
+        input,
+        stated: Stated::of(model.metadata()),
         size: picture.size,
         layout: picture.layout,
         output: ending.output,
@@ -187,14 +210,19 @@ struct Picture<'g, 'a> {
     layout: Option<Layout>,
     size: Option<u32>,
     fixed_batch: Option<i64>,
+    /// Whether it takes floats of 16 bits.
+    is_half: bool,
+    /// Whether the network may take any number of pictures at once, whatever the file says.
+    is_free: bool,
 }
 
 impl<'g, 'a> Picture<'g, 'a> {
     fn of(info: &'g ValueInfo<'a>) -> Result<Self, String> {
         let name = info.name;
-        if info.elem_type != FLOAT {
-            return Err(format!("its input `{name}` does not take 32-bit floats"));
+        if !matches!(info.elem_type, FLOAT | FLOAT16) {
+            return Err(format!("its input `{name}` does not take floats"));
         }
+        let is_half = info.elem_type == FLOAT16;
         let dims = info.dims.as_deref().unwrap_or_default();
         let layout = match dims {
             [] => None,
@@ -225,113 +253,42 @@ impl<'g, 'a> Picture<'g, 'a> {
             Some(Dim::Fixed(length)) => Some(*length),
             _ => None,
         };
-        Ok(Self { name, dims, layout, size, fixed_batch })
+        Ok(Self { name, dims, layout, size, fixed_batch, is_free: true, is_half })
     }
 
-    /// The name of the batch axis.
+    /// Whether the file fixes the batch, and the edited graph does not.
+    fn is_freed(&self) -> bool {
+        self.is_free && self.fixed_batch.is_some()
+    }
+
+    /// The batch axis of the edited graph.
     fn batch(&self) -> Dim<'a> {
-        match self.dims.first() {
-            Some(Dim::Named(name)) => Dim::Named(name),
+        match (self.dims.first(), self.fixed_batch) {
+            (Some(Dim::Named(name)), _) => Dim::Named(name),
+            (_, Some(length)) if !self.is_free => Dim::Fixed(length),
             _ => Dim::Named("batch"),
         }
     }
 
+    /// The node that makes 16 bits of the 32 that are given.
+    fn narrowing(&self, given: &str) -> Vec<u8> {
+        node_field("Cast", &[given], self.name, &[("to", FLOAT16)])
+    }
+
     /// The input as the edited graph lists it: any number of pictures at once.
     fn field(&self, part: &Part<'a>) -> Cow<'a, [u8]> {
-        if self.fixed_batch.is_none() {
+        if self.is_half {
+            let mut dims = self.dims.to_vec();
+            dims.first_mut().into_iter().for_each(|batch| *batch = self.batch());
+            let name = format!("{}_likeness_32bit", self.name);
+            return Cow::Owned(value_info_field(11, &name, &dims));
+        }
+        if !self.is_freed() {
             return Cow::Borrowed(part.raw);
         }
         let mut dims = self.dims.to_vec();
         dims[0] = self.batch();
         Cow::Owned(value_info_field(11, self.name, &dims))
-    }
-}
-
-/// What is put behind the features so that they come out as 32-bit floats `[batch, width]`.
-struct Ending<'a> {
-    /// Graph fields: the nodes, first to last.
-    nodes: Vec<Vec<u8>>,
-    /// The tensors of the graph that the ending, or the output itself, needs.
-    roots: Vec<&'a str>,
-    output: String,
-}
-
-impl<'a> Ending<'a> {
-    fn after(features: &Features<'a>, trace: &Trace<'_, 'a>) -> Result<Self, String> {
-        let mut ending =
-            Self { nodes: vec![], roots: vec![features.tensor], output: features.tensor.into() };
-        const FLOAT16: i64 = 10;
-        const DOUBLE: i64 = 11;
-        const BFLOAT16: i64 = 16;
-        if let Some((scale, zero_point)) = features.quantised {
-            let scaling = [Some(scale), zero_point];
-            ending.append(trace, "DequantizeLinear", scaling.into_iter().flatten(), &[]);
-        } else {
-            match trace.elem_type(features.tensor) {
-                FLOAT => {}
-                FLOAT16 | DOUBLE | BFLOAT16 => {
-                    ending.append(trace, "Cast", [].into_iter(), &[("to", FLOAT)]);
-                }
-                UINT8 => {
-                    return Err(format!(
-                        "the tensor `{}` holds quantised integers, expected floats",
-                        features.tensor
-                    ));
-                }
-                other => {
-                    return Err(format!(
-                        "the tensor `{}` holds values of ONNX type {other}, expected floats",
-                        features.tensor
-                    ));
-                }
-            }
-        }
-        if !features.flat {
-            ending.append(trace, "Flatten", [].into_iter(), &[("axis", 1)]);
-        }
-        Ok(ending)
-    }
-
-    fn append(
-        &mut self,
-        trace: &Trace<'_, 'a>,
-        op: &str,
-        constants: impl Iterator<Item = &'a str>,
-        attributes: &[(&str, i64)],
-    ) {
-        let mut name = format!("likeness_features_{}", self.nodes.len());
-        while trace.has(&name) {
-            name.push('_');
-        }
-        let constants: Vec<_> = constants.collect();
-        let inputs: Vec<_> =
-            [self.output.as_str()].into_iter().chain(constants.iter().copied()).collect();
-        self.nodes.push(node_field(op, &inputs, &name, attributes));
-        self.roots.extend(constants);
-        self.output = name;
-    }
-
-    /// The graph's output; as the file has it when that says the same.
-    fn output_field(
-        &self,
-        graph: &Graph<'a>,
-        picture: &Picture<'_, 'a>,
-        width: usize,
-    ) -> Cow<'a, [u8]> {
-        let width = i64::try_from(width).unwrap_or(i64::MAX);
-        let declared = graph.parts.iter().find(|part| {
-            matches!(&part.kind, Kind::Output(info) if info.name == self.output
-                && info.elem_type == FLOAT
-                && matches!(info.dims.as_deref(),
-                    Some(&[Dim::Named(_) | Dim::Unknown, Dim::Fixed(length)]) if length == width))
-        });
-        match declared {
-            Some(part) => Cow::Borrowed(part.raw),
-            None => {
-                let dims = [picture.batch(), Dim::Fixed(width)];
-                Cow::Owned(value_info_field(12, &self.output, &dims))
-            }
-        }
     }
 }
 

@@ -97,6 +97,9 @@ impl<'g, 'a> Trace<'g, 'a> {
             if node.is("Constant") {
                 shape = Some(node.tensor("value")?.dims.clone());
                 break;
+            } else if node.is("ConstantOfShape") {
+                shape = Some(self.integers(node.input(0)?)?);
+                break;
             } else if node.is("Reshape") {
                 let lengths = self.integers(node.input(1)?)?;
                 // A length to be worked out (-1) or copied (0) would need the data's shape.
@@ -151,7 +154,7 @@ impl<'g, 'a> Trace<'g, 'a> {
             if node.is("Cast") {
                 return node.int("to", FLOAT);
             }
-            if node.is("Constant") {
+            if node.is("Constant") || node.is("ConstantOfShape") {
                 return node.tensor("value").map_or(FLOAT, |value| value.data_type);
             }
             if node.is("QuantizeLinear") || node.op.starts_with("QLinear") || node.op == "QGemm" {
@@ -170,8 +173,8 @@ impl<'g, 'a> Trace<'g, 'a> {
     }
 
     /// The number of features a tensor holds for one image, where it can be told: from its declared
-    /// shape, or from the weights of the layer that made it.
-    pub(crate) fn width(&self, tensor: &'a str) -> Option<usize> {
+    /// shape, or from the weights of the layer that made it. `pooled` says that a map counts by its channels.
+    pub(crate) fn width(&self, tensor: &'a str, pooled: bool) -> Option<usize> {
         const KEEPS_CHANNELS: &[&str] = &[
             "Add",
             "BatchNormalization",
@@ -194,7 +197,7 @@ impl<'g, 'a> Trace<'g, 'a> {
             "Sum",
         ];
         let mut tensor = tensor;
-        let mut pooled = false;
+        let mut pooled = pooled;
         for _ in 0..FUEL {
             if let Some(width) = self.declared_dims(tensor).and_then(fixed_width) {
                 return Some(width);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::python::{REFERENCE, python};
 use crate::sandbox::{Run, Sandbox};
 use crate::tiny_network;
 
@@ -200,4 +201,30 @@ fn too_few_photos_choose_no_scales() {
     let run = model(&sandbox, &["quantize", "tiny", "--calibrate", "nowhere"]).exits(1);
     assert!(run.stderr.contains("nowhere"), "{run}");
     assert!(!installed(&sandbox, "tiny-int8").exists());
+}
+
+/// `tests/reference/light.py` says what is compared.
+#[test]
+fn networks_of_the_zoo_s_families_lose_their_classifiers() {
+    let sandbox = sandbox();
+    let mut command = python();
+    command.arg(Path::new(REFERENCE).join("light.py")).arg(env!("CARGO_BIN_EXE_likeness"));
+    let told = Run::of(command.arg(sandbox.path("light"))).exits(0).text();
+    assert_eq!(told.lines().count(), 9, "{told}");
+}
+
+#[test]
+fn how_pixels_are_prepared_may_be_said_by_a_name() {
+    let sandbox = sandbox();
+    let import = |name: &str, more: &[&str]| {
+        model(&sandbox, &[&["import", "mirror/tiny.onnx", "--name", name], more].concat()).exits(0);
+        model(&sandbox, &["show", name, "--json"]).exits(0).json()["preprocessing"].clone()
+    };
+    let caffe = import("caffe", &["--preset", "caffe-bgr"]);
+    assert_eq!((&caffe["channels"], &caffe["scale"]), (&"bgr".into(), &1.0.into()), "{caffe}");
+    let mixed = import("mixed", &["--preset", "caffe-bgr", "--channels", "rgb", "--pool", "gem"]);
+    assert_eq!(mixed["channels"], "rgb", "{mixed}");
+    sandbox.photos("photos", 3);
+    sandbox.run(&["index", "photos", "--model", "mixed"]).exits(0);
+    model(&sandbox, &["import", "mirror/tiny.onnx", "--preset", "odd"]).exits(2).says("caffe-bgr");
 }

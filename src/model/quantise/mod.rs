@@ -20,7 +20,7 @@ pub use activations::Activations;
 pub use conv::WeightBits;
 
 use self::activations::Scale;
-use self::plan::Plan;
+use self::plan::{Plan, is_addition};
 use super::encode::{node_field, node_with_inputs, tensor_field, value_info_field};
 use super::onnx::{Dim, FLOAT, Kind, Model, Node, UINT8};
 use super::trace::Trace;
@@ -110,7 +110,13 @@ impl Quantiser {
                         inputs.extend(rounded.inputs.map(Cow::Owned));
                         pieces.extend(rounded.fields.into_iter().map(Cow::Owned));
                     }
-                    let field = node_with_inputs(part.raw, &inputs).expect("parsed before");
+                    let field = match node.is("Sum") && is_addition(node) {
+                        // ONNX Runtime adds two tensors of integers only by this name.
+                        true => {
+                            node_field("Add", &[&*inputs[0], &*inputs[1]], node.outputs[0], &[])
+                        }
+                        false => node_with_inputs(part.raw, &inputs).expect("parsed before"),
+                    };
                     pieces.push(Cow::Owned(field));
                     node.outputs.iter().for_each(|output| round(&mut pieces, output));
                 }
@@ -174,6 +180,7 @@ fn check_operators(model: &Model<'_>) -> Result<(), String> {
         "Shape",
         "Sigmoid",
         "Sub",
+        "Sum",
         "Tanh",
         "Transpose",
     ];
@@ -198,7 +205,7 @@ fn check_operators(model: &Model<'_>) -> Result<(), String> {
                 node.op, model.opset
             ));
         }
-        if node.outputs.iter().any(|name| name.contains(MARK) && !name.contains("_features_")) {
+        if node.outputs.iter().any(|name| name.contains(MARK)) {
             return Err(format!("a tensor of it is named `{}`", node.outputs[0]));
         }
     }

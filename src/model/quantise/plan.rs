@@ -24,6 +24,11 @@ pub(super) struct Point<'a> {
     pub(super) like: Option<&'a str>,
 }
 
+/// Whether a node adds two tensors; Caffe2's exports say Sum.
+pub(super) fn is_addition(node: &Node<'_>) -> bool {
+    node.is("Add") || node.is("Sum") && node.inputs.len() == 2
+}
+
 impl<'a> Plan<'a> {
     /// What goes into and comes out of convolutions, and of the additions and poolings among them. What goes
     /// through an activation at once is rounded behind it: the two become one operator, and what is below
@@ -50,7 +55,7 @@ impl<'a> Plan<'a> {
                 plan.round(conv.input, None);
                 plan.round(behind_activation(output), None);
                 plan.convs.insert(output, conv);
-            } else if node.is("Add")
+            } else if is_addition(node)
                 && node.inputs.iter().all(|name| trace.is_dynamic(name))
                 && node.inputs.iter().any(known)
             {

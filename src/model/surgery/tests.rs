@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::encode::{node_field, value_info_field};
-use super::super::onnx::{Dim, FLOAT, Model};
+use super::super::onnx::{Dim, FLOAT, Model, UINT8};
 use super::super::wire::{Malformed, fields, put_bytes, put_int};
 use super::*;
 
@@ -108,8 +108,17 @@ struct Cut {
 }
 
 fn cut(file: &Onnx, rule: FeatureRule, stated: Option<usize>) -> Result<Cut, Unfit> {
+    cut_and_pool(file, rule, None, stated)
+}
+
+fn cut_and_pool(
+    file: &Onnx,
+    rule: FeatureRule,
+    pool: Option<Pool>,
+    stated: Option<usize>,
+) -> Result<Cut, Unfit> {
     let bytes = file.bytes();
-    let graph = take_features(&bytes, &rule, stated)?;
+    let graph = take_features(&bytes, &rule, pool, stated)?;
     let file = graph.pieces.concat();
     let FeatureGraph { output, width, removed, .. } = graph;
     Ok(Cut { output, width, removed, file })
@@ -318,6 +327,98 @@ fn a_batch_that_the_body_fixes_is_refused() {
 }
 
 #[test]
+fn a_body_that_takes_one_picture_is_given_one_at_a_time() {
+    let file = Onnx::new(Dim::Fixed(1))
+        .shape("groups", &[1, 2, 3, 16])
+        .node("Reshape", &["image", "groups"], "grouped", &[])
+        .node("GlobalAveragePool", &["grouped"], "pooled", &[])
+        .bare_output("pooled");
+    let described = cut(&file, FeatureRule::Pooled, Some(2)).unwrap().describe();
+    assert_eq!(described[0], "input image [1,3,8,8]");
+    assert!(described.contains(&"output likeness_features_0 [1,2]".to_owned()), "{described:?}");
+}
+
+#[test]
+fn features_are_pooled_otherwise_where_that_is_wanted() {
+    let pooled = |pool| cut_and_pool(&classifier(), FeatureRule::Pooled, Some(pool), None).unwrap();
+    let max = pooled(Pool::Max);
+    let rest = [
+        "output likeness_features_1 [N,16]",
+        "GlobalMaxPool(relu) -> likeness_features_0",
+        "Flatten(likeness_features_0) -> likeness_features_1",
+    ];
+    assert_eq!(max.describe(), [&BODY[..4], &rest].concat());
+    assert_eq!(max.removed.join(" "), "GlobalAveragePool Flatten Gemm Softmax");
+    let gem = pooled(Pool::Gem).describe();
+    let rest = [
+        "Relu(relu) -> likeness_features_0",
+        "Mul(likeness_features_0,likeness_features_0) -> likeness_features_1",
+        "Mul(likeness_features_1,likeness_features_0) -> likeness_features_2",
+        "GlobalAveragePool(likeness_features_2) -> likeness_features_3",
+        "weights likeness_features_3_third",
+        "Pow(likeness_features_3,likeness_features_3_third) -> likeness_features_4",
+        "Flatten(likeness_features_4) -> likeness_features_6",
+    ];
+    assert_eq!(gem[5..], rest);
+}
+
+#[test]
+fn a_network_that_ends_in_a_map_is_pooled_on_request() {
+    let file = Onnx::with_body(BATCH, 16).bare_output("relu");
+    assert!(matches!(pooled(&file), Err(Unfit::Head { .. })));
+    let found = cut_and_pool(&file, FeatureRule::Pooled, Some(Pool::Average), None).unwrap();
+    assert_eq!(found.width, 16);
+    assert_eq!(found.describe()[5], "GlobalAveragePool(relu) -> likeness_features_0");
+}
+
+#[test]
+fn classes_that_are_pooled_are_no_features() {
+    // SqueezeNet.
+    let file = Onnx::new(BATCH)
+        .weights("conv.w", &[16, 3, 1, 1])
+        .node("Conv", &["image", "conv.w"], "conv", &[])
+        .weights("fc.w", &[10, 16, 1, 1])
+        .node("Conv", &["conv", "fc.w"], "scores", &[])
+        .node("Relu", &["scores"], "relu", &[])
+        .node("GlobalAveragePool", &["relu"], "pooled", &[])
+        .node("Softmax", &["pooled"], "probabilities", &[])
+        .bare_output("probabilities");
+    let cut = pooled(&file).unwrap();
+    assert_eq!(cut.width, 16);
+    assert_eq!(cut.removed.join(" "), "Conv Relu GlobalAveragePool Softmax");
+    assert_eq!(cut.describe()[4], "GlobalAveragePool(conv) -> likeness_features_0");
+}
+
+#[test]
+fn weights_that_the_graph_fills_in_tell_the_width() {
+    let file = Onnx::with_body(BATCH, 16)
+        .shape("fc.shape", &[16, 10])
+        .node("ConstantOfShape", &["fc.shape"], "fc.w", &[])
+        .node("MatMul", &["pooled", "fc.w"], "logits", &[])
+        .bare_output("logits");
+    assert_eq!(pooled(&file).unwrap().width, 16);
+}
+
+#[test]
+fn a_network_of_16_bit_floats_is_given_32() {
+    let dims = [BATCH, Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)];
+    // The type stands before the shape: its number is that of 32-bit floats, 1.
+    let mut graph = value_info_field(11, "image", &dims);
+    let at = graph.windows(2).rposition(|pair| pair == [8, 1]).unwrap();
+    let at = graph[..at].windows(2).position(|pair| pair == [8, 1]).unwrap_or(at);
+    graph[at + 1] = 10;
+    let file = Onnx { ir_version: 8, graph }
+        .tensor("conv.w", 10, &[16, 3, 1, 1], &[0; 96])
+        .node("Conv", &["image", "conv.w"], "conv", &[])
+        .node("GlobalAveragePool", &["conv"], "pooled", &[])
+        .bare_output("pooled");
+    let described = pooled(&file).unwrap().describe();
+    assert_eq!(described[0], "Cast(image_likeness_32bit) -> image");
+    assert_eq!(described[1], "input image_likeness_32bit [N,3,8,8]");
+    assert!(described.iter().any(|line| line.starts_with("Cast(pooled)")), "{described:?}");
+}
+
+#[test]
 fn a_convolution_over_pooled_features_is_a_classifier() {
     let file = Onnx::with_body(BATCH, 16)
         .weights("fc.w", &[10, 16, 1, 1])
@@ -469,7 +570,7 @@ fn a_network_that_takes_something_else_is_refused() {
     let far = far.node("Add", &["pooled", "far"], "sum", &[]).bare_output("sum");
     assert_eq!(
         refused(&far),
-        "the weights `far` lie in another file; save the network with its weights inside"
+        "the weights `far` lie in another file; `likeness model import` brings them in"
     );
 }
 
@@ -486,7 +587,7 @@ fn a_graph_that_bites_its_own_tail_ends() {
 
 #[test]
 fn a_file_of_another_kind_is_malformed() {
-    let first = |bytes: &[u8]| take_features(bytes, &FeatureRule::Pooled, None).unwrap_err();
+    let first = |bytes: &[u8]| take_features(bytes, &FeatureRule::Pooled, None, None).unwrap_err();
     assert_eq!(first(b""), Unfit::Malformed(Malformed::NoGraph));
     assert_eq!(first(b"version https://git-lfs"), Unfit::Malformed(Malformed::WireType(6)));
     let whole = classifier().bytes();
@@ -510,7 +611,7 @@ proptest! {
         }
         bytes.truncate(length.max(1));
         for rule in [FeatureRule::Pooled, FeatureRule::Tensor("relu".into())] {
-            if let Ok(graph) = take_features(&bytes, &rule, None) {
+            if let Ok(graph) = take_features(&bytes, &rule, None, None) {
                 // What is made of it can be read again.
                 let file = graph.pieces.concat();
                 prop_assert!(Model::parse(&file).is_ok());

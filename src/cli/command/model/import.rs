@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use likeness::model::{ImportOptions, ModelStore};
+use likeness::model::{ImportOptions, ModelStore, Pool, Preset};
 use likeness::network::{Channels, Filter, Layout};
 use serde::de::value::{Error as NotOneOf, StrDeserializer};
 use serde::{Deserialize, de::IntoDeserializer};
@@ -23,9 +23,11 @@ use crate::cli::exit::Exit;
 Examples:
   likeness model import ./resnet50.onnx
   likeness model import ./resnet50.onnx --name r50-bicubic --filter bicubic
+  likeness model import ./keras-resnet50.onnx --preset caffe-bgr
+  likeness model import ./body.onnx --pool gem
   likeness model import ./odd.onnx --output /avgpool/Flatten_output_0 --width 2048")]
 pub(super) struct Import {
-    /// The ONNX file, its weights inside
+    /// The ONNX file; weights that lie in other files of its folder are brought in
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// The model's name [default: the file's, without its ending]
@@ -34,9 +36,17 @@ pub(super) struct Import {
     /// The tensor that holds the features [default: what feeds the last linear layer]
     #[arg(long, value_name = "TENSOR")]
     output: Option<String>,
+    /// Pool the map of features so, in place of the network's own pooling or where it has none; for maps in
+    /// the order batch, channel, row, column
+    #[arg(long, value_parser = one_of::<Pool>(&["average", "max", "gem"]))]
+    pool: Option<Pool>,
     /// The number of features, where the graph does not tell
     #[arg(long, value_name = "N", value_parser = positive)]
     width: Option<usize>,
+    /// Channels, scale, mean and std by a usual name; the options below say otherwise [default: what the
+    /// file's metadata says, else imagenet]
+    #[arg(long, value_parser = one_of::<Preset>(&Preset::NAMES))]
+    preset: Option<Preset>,
     /// Side of the square the network takes, in pixels [default: the graph's, else 224]
     #[arg(long, value_name = "PX")]
     size: Option<u32>,
@@ -75,7 +85,9 @@ impl Import {
         let options = ImportOptions {
             name: self.name,
             features: self.output.map(Into::into),
+            pool: self.pool,
             width: self.width,
+            preset: self.preset,
             size: self.size,
             resize: self.resize,
             filter: self.filter,

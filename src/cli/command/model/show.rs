@@ -38,6 +38,7 @@ pub(super) fn show(
             "urls": entry.urls,
             "preprocessing": entry.input,
             "features": entry.output.features,
+            "pool": entry.output.pool,
             "width": entry.output.width,
             "quantised": entry.quantised,
             "network": facts,
@@ -87,9 +88,10 @@ fn print_facts(
     )?;
     writeln!(
         out,
-        "output       {} features: {}",
+        "output       {} features: {}{}",
         entry.output.width,
-        String::from(entry.output.features.clone())
+        String::from(entry.output.features.clone()),
+        entry.output.pool.map(|pool| format!(", pooled by {}", name_of(pool))).unwrap_or_default()
     )?;
     if let Some(quantised) = &entry.quantised {
         writeln!(

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Networks as PyTorch exports them, imported by likeness, beside what PyTorch says their features are.
+
+Usage: exports.py LIKENESS [NAME …]     (needs: pip install -r exports-requirements.txt; some GB, some minutes)
+
+Each network has seeded random weights: nothing is downloaded. It is exported whole, classifier included, by both
+of PyTorch's exporters; `likeness model import` takes the classifier off; what remains is run by ONNX Runtime and
+compared with the same network in PyTorch whose classifier is the identity. Prints a row for each, and exits
+with 1 when one is refused or further off than 1e-4 of the largest feature.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import numpy as np
+import onnxruntime
+import timm
+import torch
+import torchvision
+
+TORCHVISION = [
+    "resnet18", "resnet50", "resnet101", "resnext50_32x4d", "wide_resnet50_2", "densenet121", "efficientnet_b0",
+    "efficientnet_v2_s", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "convnext_tiny", "shufflenet_v2_x1_0",
+    "mnasnet1_0", "googlenet", "vgg11_bn", "swin_t", "vit_b_16",
+]
+TIMM = ["resnet50", "resnetv2_50", "resnet50d", "seresnet50", "efficientnet_b0", "convnext_nano", "regnety_004", "mobilenetv4_conv_small"]
+
+
+def from_torchvision(name):
+    """The network, and the same without its classifier: the last linear layer."""
+    torch.manual_seed(1)
+    options = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
+    network = getattr(torchvision.models, name)(weights=None, **options).eval()
+    return network
+
+
+def from_timm(name):
+    torch.manual_seed(1)
+    return timm.create_model(name, pretrained=False).eval()
+
+
+def without_classifier(network):
+    """Replaces the last linear layer by the identity, in place; returns the one it was."""
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, torch.nn.Linear)]
+    name, layer = layers[-1]
+    parent = network.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], torch.nn.Identity())
+    return layer
+
+
+def export(network, path, exporter):
+    picture = torch.zeros(2, 3, 224, 224)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if exporter == "dynamo":
+            axes = {0: torch.export.Dim("batch")}
+            torch.onnx.export(network, (picture,), path, dynamo=True, verbose=False, external_data=False,
+                              input_names=["input"], dynamic_shapes=(axes,))
+        else:
+            torch.onnx.export(network, (picture,), path, dynamo=False, input_names=["input"],
+                              output_names=["logits"], dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}})
+
+
+def compare(likeness, name, network, exporter, folder):
+    """Imports an export; returns removed operators, width and how far off the features are."""
+    path = folder / f"{name}.onnx"
+    export(network, path, exporter)
+    data = {"XDG_DATA_HOME": str(folder / "data"), "LIKENESS_OFFLINE": "1", "HOME": str(folder)}
+    run = lambda *args: subprocess.run([likeness, "model", *args], env=data, text=True, capture_output=True)
+    model = f"{exporter}-{name}"
+    imported = run("import", path, "--name", model)
+    if imported.returncode != 0:
+        return None, imported.stderr.strip()
+    shown = json.loads(run("show", model, "--json").stdout)
+    facts = shown["network"]
+    layer = without_classifier(network)
+    pictures = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        wanted = network(pictures).numpy()
+    session = onnxruntime.InferenceSession(facts["path"], providers=["CPUExecutionProvider"])
+    found, = session.run([facts["output"]], {facts["input"]: pictures.numpy()})
+    if found.shape != wanted.shape or found.shape[1] != layer.in_features:
+        return None, f"features {found.shape}, PyTorch has {wanted.shape}"
+    return (facts["removed"], found.shape[1], np.abs(found - wanted).max() / np.abs(wanted).max()), None
+
+
+def main(likeness, only):
+    likeness = str(pathlib.Path(likeness).resolve())
+    fine = True
+    print("| network | exporter | width | taken off | relative error |\n| --- | --- | ---: | --- | ---: |")
+    networks = [("torchvision", name, from_torchvision) for name in TORCHVISION]
+    networks += [("timm", name, from_timm) for name in TIMM]
+    for source, name, make in networks:
+        if only and name not in only:
+            continue
+        for exporter in ("script", "dynamo"):
+            with tempfile.TemporaryDirectory() as folder:
+                facts, reason = compare(likeness, name, make(name), exporter, pathlib.Path(folder))
+            if facts is None:
+                fine = False
+                print(f"| {source} {name} | {exporter} | refused | {reason} | |", flush=True)
+                continue
+            removed, width, error = facts
+            fine &= bool(error <= 1e-4)
+            print(f"| {source} {name} | {exporter} | {width} | {' '.join(removed)} | {error:.1e} |", flush=True)
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])

@@ -6,6 +6,7 @@
 //! in a cache, and describes it as a [`FeatureNetwork`](crate::network::FeatureNetwork).
 //! [`normalise`] makes the input such a network takes.
 
+mod cost;
 mod digest;
 mod encode;
 mod ending;
@@ -27,6 +28,7 @@ mod surgery;
 mod trace;
 mod wire;
 
+pub use cost::Cost;
 pub use digest::Sha256;
 pub use import::ImportOptions;
 pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Pool, Quantisation};

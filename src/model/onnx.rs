@@ -78,6 +78,7 @@ struct Attribute<'a> {
     name: &'a str,
     int: i64,
     ints: Vec<i64>,
+    text: Option<&'a str>,
     tensor: Option<Tensor<'a>>,
 }
 
@@ -314,6 +315,11 @@ impl<'a> Node<'a> {
         Some(&self.attribute(name)?.ints)
     }
 
+    /// An attribute that is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
+        self.attribute(name)?.text
+    }
+
     /// An attribute that is a tensor.
     pub(crate) fn tensor(&self, name: &str) -> Option<&Tensor<'a>> {
         self.attribute(name)?.tensor.as_ref()
@@ -336,6 +342,8 @@ impl<'a> Attribute<'a> {
             match field.number {
                 1 => attribute.name = field.text()?,
                 3 => attribute.int = field.int()?,
+                // Any bytes; only text is asked for.
+                4 => attribute.text = field.text().ok(),
                 8 => field.ints(&mut attribute.ints)?,
                 5 => attribute.tensor = Some(Tensor::parse(field.bytes()?)?),
                 // A graph, or one of several.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cost::Cost;
 use super::digest::Sha256;
 use super::import::read;
 use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool};
@@ -39,6 +40,10 @@ pub struct NetworkFacts {
     pub width: usize,
     /// The operators that were taken off, in the order of the file.
     pub removed: Vec<String>,
+    /// What the whole network costs, where that is understood.
+    pub cost_before: Option<Cost>,
+    /// What remains of that.
+    pub cost: Option<Cost>,
 }
 
 /// What the cache says of one way to make a network.
@@ -54,6 +59,8 @@ struct Record {
     output: String,
     width: usize,
     removed: Vec<String>,
+    /// Before and after; what was kept by earlier versions does not say, and is made again.
+    costs: [Option<Cost>; 2],
 }
 
 impl ModelStore {
@@ -126,6 +133,8 @@ impl ModelStore {
             hasher.update_rayon(piece);
         }
         let network = ContentHash::from_bytes(*hasher.finalize().as_bytes());
+        let cost = |bytes: &[u8]| Cost::of(bytes, entry.input.size, entry.input.layout);
+        let costs = [cost(&bytes), cost(&graph.pieces.concat())];
         let FeatureGraph { pieces, input, output, width, removed, .. } = graph;
         let record = Record {
             source: entry.sha256,
@@ -137,6 +146,7 @@ impl ModelStore {
             output,
             width,
             removed,
+            costs,
         };
         let facts = self.facts(&record, entry);
         publish::write(&facts.path, |file| {
@@ -217,6 +227,8 @@ impl ModelStore {
             output: record.output.clone(),
             width: record.width,
             removed: record.removed.clone(),
+            cost_before: record.costs[0],
+            cost: record.costs[1],
         }
     }
 

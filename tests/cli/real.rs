@@ -60,6 +60,12 @@ fn features_of_an_imported_network_are_those_of_its_headless_form() {
     let shown = sandbox.run(&["model", "show", "resnet50", "--json"]).exits(0).json();
     let network = shown["network"]["bytes"].as_u64().unwrap();
     assert!(whole - network > 1_000 * 2_048 * 4, "the classifier's weights are gone: {shown}");
+    // As torchvision documents its ResNet-50: 25.56 million, 4.09 thousand million.
+    let (before, after) = (&shown["network"]["cost_before"], &shown["network"]["cost"]);
+    assert_eq!(before["parameters"], 25_557_032, "{shown}");
+    assert_eq!(before["multiply_adds"], 4_089_184_256_u64, "{shown}");
+    assert_eq!(after["parameters"], 25_557_032 - 1_000 * 2_049, "{shown}");
+    assert_eq!(after["multiply_adds"], 4_089_184_256_u64 - 1_000 * 2_048, "{shown}");
 
     let photos = shared.join("photos/objects/backpack");
     let features = |model: &str| -> Vec<Value> {

@@ -113,8 +113,25 @@ fn print_facts(
         writeln!(out, "network      {} ({})", facts.path.display(), megabytes(facts.bytes))?;
         writeln!(out, "tensors      {} -> {}", facts.input, facts.output)?;
         writeln!(out, "taken off    {removed}")?;
+        if let Some((before, after)) = facts.cost_before.zip(facts.cost) {
+            writeln!(
+                out,
+                "parameters   {} of {}",
+                millions(after.parameters),
+                millions(before.parameters)
+            )?;
+            let products = after.multiply_adds.zip(before.multiply_adds);
+            let products = products
+                .map(|(after, before)| format!("{} of {}", millions(after), millions(before)));
+            let products = products.unwrap_or_else(|| "not told by the graph".into());
+            writeln!(out, "multiply-add {products} a picture")?;
+        }
     }
     Ok(())
+}
+
+fn millions(number: u64) -> String {
+    format!("{:.2} million", number as f64 / 1e6)
 }
 
 /// How manifests write a filter, channel order or layout.

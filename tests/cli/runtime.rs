@@ -138,3 +138,49 @@ fn no_telemetry_is_kept_for_sending() {
         .collect();
     assert!(found.is_empty(), "{found:?} in the home of somebody who only indexed photos");
 }
+
+/// The networks that were kept as ONNX Runtime optimised them, by name, with their bytes.
+fn kept(sandbox: &Sandbox) -> Vec<(String, Vec<u8>)> {
+    let folder = sandbox.path("home/data/likeness/networks");
+    let mut kept: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "optimised"))
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())
+        })
+        .collect();
+    kept.sort();
+    kept
+}
+
+#[test]
+fn a_network_that_was_optimised_and_kept_is_used_only_while_it_fits() {
+    let sandbox = Sandbox::new();
+    sandbox.index(&[sandbox.photos("photos", 2).to_str().unwrap()]);
+    let stranger = sandbox.photo("stranger.jpg", 77);
+    let find = |library: &Path| {
+        let mut command =
+            sandbox.command(&["find", stranger.to_str().unwrap(), "--format", "json"]);
+        Run::of(command.env("ORT_DYLIB_PATH", library)).exits(0).json()
+    };
+    let first = find(onnxruntime());
+    let [(name, bytes)] = kept(&sandbox).try_into().expect("one network, one runtime");
+
+    // Flipped weights would be taken without complaint; the answer is the same, and the file whole again.
+    let mut damaged = bytes.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0x40;
+    let folder = sandbox.path("home/data/likeness/networks");
+    fs::write(folder.join(&name), &damaged).unwrap();
+    assert_eq!(find(onnxruntime()), first);
+    assert_ne!(kept(&sandbox)[0].1, damaged);
+
+    // Another library makes its own.
+    fs::create_dir(sandbox.path("other")).unwrap();
+    let other = sandbox.path("other").join(onnxruntime().file_name().unwrap());
+    fs::copy(onnxruntime(), &other).unwrap();
+    assert_eq!(find(&other), first);
+    let names: Vec<_> = kept(&sandbox).into_iter().map(|(name, _)| name).collect();
+    assert!(names.len() == 2 && names.contains(&name), "{names:?}");
+}

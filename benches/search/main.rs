@@ -14,12 +14,14 @@
 //! how the script lets it take turns with the peers.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
+mod filtered;
 mod one_shot;
 #[path = "../../src/index/synthetic.rs"]
 mod synthetic;
 
 use std::fs;
 use std::io::BufRead;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -76,9 +78,7 @@ impl Subject {
     fn new(count: usize, npy: Option<&Path>) -> Self {
         let mut all: Vec<Embedding> = match npy {
             Some(path) => read_npy(path),
-            None => synthetic::vectors(count + QUERIES, WIDTH, SEED)
-                .map(|values| Embedding::normalised(&values).expect("not zero"))
-                .collect(),
+            None => made(count + QUERIES, 0..count + QUERIES),
         };
         // Of a library, some photos ask for the others: at equal distances, as bursts lie together.
         let queries = match npy {
@@ -134,7 +134,7 @@ impl Subject {
     fn search(&self, index: &Index, depth: Depth) -> (f64, f64) {
         let queries: Vec<&Embedding> = self.queries.iter().collect();
         let start = Instant::now();
-        let answers = index.search_all(&queries, K, depth).expect("a sound index");
+        let answers = index.search_all(&queries, K, depth, None).expect("a sound index");
         let seconds = start.elapsed().as_secs_f64();
         let ids = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.id.0 as u32).collect();
         let answers: Vec<Vec<u32>> = answers.into_iter().map(ids).collect();
@@ -174,13 +174,14 @@ impl Subject {
             println!("{name:<28} {recall:>9.4} {:>11.0}", self.queries.len() as f64 / seconds);
         }
         println!("points that do not find themselves: {}", self.lost(index, calibrated));
+        self.compare_filtered(index, pool);
     }
 
     /// How many points are not the nearest to themselves. Copies of a point are as near.
     fn lost(&self, index: &Index, depth: Depth) -> usize {
         let all: Vec<&Embedding> = self.all.iter().collect();
         let lost = all.par_chunks(1_000).map(|chunk| {
-            let answers = index.search_all(chunk, 1, depth).expect("a sound index");
+            let answers = index.search_all(chunk, 1, depth, None).expect("a sound index");
             answers.iter().filter(|hits| hits.first().is_none_or(|hit| hit.score < 1.0)).count()
         });
         lost.sum()
@@ -225,13 +226,25 @@ impl Subject {
     }
 }
 
+/// Some of the made vectors of a library of `count`.
+fn made(count: usize, numbers: Range<usize>) -> Vec<Embedding> {
+    let maker = synthetic::Maker::new(count, WIDTH, SEED);
+    let vector = |number| Embedding::normalised(&maker.vector(number)).expect("not zero");
+    numbers.into_par_iter().map(vector).collect()
+}
+
 /// The ten nearest by the vectors, best first.
 fn best(query: &Embedding, all: &[Embedding]) -> Vec<u32> {
-    let mut scored: Vec<(f32, u32)> =
-        all.iter().map(|other| query.cosine(other)).zip(0..).collect();
+    best_of(all.iter().map(|other| query.cosine(other)).zip(0..).collect())
+}
+
+/// Those with the ten highest cosines, best first.
+fn best_of(mut scored: Vec<(f32, u32)>) -> Vec<u32> {
     let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    scored.select_nth_unstable_by(K, order);
-    scored.truncate(K);
+    if scored.len() > K {
+        scored.select_nth_unstable_by(K, order);
+        scored.truncate(K);
+    }
     scored.sort_unstable_by(order);
     scored.into_iter().map(|(_, id)| id).collect()
 }

@@ -10,6 +10,7 @@
 //! file. An index that is missing, damaged, or of another model or version is told as [`Unusable`]; the
 //! caller then builds anew.
 
+mod among;
 mod build;
 mod calibrate;
 mod coder;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use among::Among;
 pub use build::{Contents, EachEmbedding, build};
 pub use calibrate::Calibration;
 pub use manifest::{Coding, last_sequence, params};

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use super::among::Among;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
 use super::graph::Graph;
 use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
-use super::scan::scan;
+use super::scan::{scan, scan_some};
 use super::search::{Scratch, Space};
 use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
@@ -21,7 +22,7 @@ use crate::record::{Hit, ImageId, ModelFingerprint};
 pub(super) const SCAN_UP_TO: usize = 10_000;
 
 /// Candidates that a scan orders by their vectors, at least, and how many for each image asked for.
-const SCAN_RERANK: (usize, usize) = (100, 4);
+pub(super) const SCAN_RERANK: (usize, usize) = (100, 4);
 
 /// Codes and graph up to so many bytes are hashed whenever they are opened. What is larger
 /// is looked over only: damage there may cost a hit, never a crash, a wrong score or a wrong id.
@@ -231,10 +232,11 @@ impl Index {
         k: usize,
         depth: Depth,
     ) -> Result<Vec<Hit>, Unusable> {
-        self.search_coded(query, &self.coder.encode(query.as_slice()), k, depth)
+        self.search_all(&[query], k, depth, None).map(|mut answers| answers.remove(0))
     }
 
-    /// As [`Index::search`] for each of several queries, which takes less time for each.
+    /// As [`Index::search_to`] for each of several queries, which takes less time for each; among some of
+    /// the images, if they are given.
     ///
     /// # Errors
     /// As [`Index::search`].
@@ -246,48 +248,59 @@ impl Index {
         queries: &[&Embedding],
         k: usize,
         depth: Depth,
+        among: Option<&Among>,
     ) -> Result<Vec<Vec<Hit>>, Unusable> {
+        if let Some(among) = among.filter(|among| among.len() <= depth.rerank) {
+            // The codes have nothing to choose.
+            return queries.iter().map(|query| self.order(query, among.points(), k)).collect();
+        }
         let mut answers = Vec::with_capacity(queries.len());
         for queries in queries.chunks(CODED_AT_ONCE) {
             let vectors: Vec<&[f32]> = queries.iter().map(|query| query.as_slice()).collect();
             for (query, code) in queries.iter().zip(self.coder.encode_all(&vectors)) {
-                answers.push(self.search_coded(query, &code, k, depth)?);
+                let near = self.near(&code, depth, among);
+                let points: Vec<u32> = near.into_iter().map(Near::point).collect();
+                answers.push(self.order(query, &points, k)?);
             }
         }
         Ok(answers)
     }
 
-    fn search_coded(
-        &self,
-        query: &Embedding,
-        code: &[u8],
-        k: usize,
-        depth: Depth,
-    ) -> Result<Vec<Hit>, Unusable> {
+    /// The points whose vectors are worth a look, nearest by their codes first.
+    fn near(&self, code: &[u8], depth: Depth, among: Option<&Among>) -> Vec<Near> {
         let codes = Codes::new(&self.codes, row_bytes(self.coder.code_width()));
-        let near = match depth.ef {
-            None => scan(codes, code, depth.rerank),
-            Some(ef) => {
-                let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
-                self.scratch.search(&space, code, ef)
+        let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
+        let scan = |rerank| match among {
+            None => scan(codes, code, rerank),
+            Some(among) => scan_some(codes, code, among.points(), rerank),
+        };
+        let mut near = match (depth.ef, among) {
+            (None, _) => scan(depth.rerank),
+            (Some(ef), None) => self.scratch.search(&space, code, ef),
+            (Some(ef), Some(among)) => {
+                match self.scratch.search_among(among, &space, code, ef, among.budget()) {
+                    Some(near) => near,
+                    // A scan orders more of them, as it stands for the exact answer.
+                    None => return scan(depth.rerank.max(SCAN_RERANK.0)),
+                }
             }
         };
-        let chosen = near.len().min(depth.rerank);
-        self.order(query, &near[..chosen], k)
+        near.truncate(depth.rerank);
+        near
     }
 
     /// The `k` best of some points by their vectors.
-    fn order(&self, query: &Embedding, near: &[Near], k: usize) -> Result<Vec<Hit>, Unusable> {
+    fn order(&self, query: &Embedding, points: &[u32], k: usize) -> Result<Vec<Hit>, Unusable> {
         let vectors = self.vectors();
         let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        let mut hits = Vec::with_capacity(near.len());
-        near.iter().take(AHEAD).for_each(|point| vectors.prefetch(point.point()));
-        for (i, point) in near.iter().enumerate() {
-            if let Some(later) = near.get(i + AHEAD) {
-                vectors.prefetch(later.point());
+        let mut hits = Vec::with_capacity(points.len());
+        points.iter().take(AHEAD).for_each(|point| vectors.prefetch(*point));
+        for (i, point) in points.iter().enumerate() {
+            if let Some(later) = points.get(i + AHEAD) {
+                vectors.prefetch(*later);
             }
-            let score = vectors.cosine(query, point.point()).ok_or_else(damaged)?;
-            hits.push((Hit { id: self.id(point.point()), score }, point.point()));
+            let score = vectors.cosine(query, *point).ok_or_else(damaged)?;
+            hits.push((Hit { id: self.id(*point), score }, *point));
         }
         hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
         hits.truncate(k);

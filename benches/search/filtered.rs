@@ -14,6 +14,9 @@ const ASKED: usize = 200;
 
 const SHARES: [f64; 7] = [0.5, 0.2, 0.1, 0.05, 0.01, 0.001, 0.0001];
 
+/// More vectors are not compared one by one.
+const SLOW: usize = 1_000;
+
 /// What passes.
 struct Case<'a> {
     name: String,
@@ -26,47 +29,31 @@ impl Subject {
     /// One line for each filter: how it is searched, and what scanning what passes and searching the graph
     /// would take.
     pub(super) fn compare_filtered(&self, index: &Index, pool: &rayon::ThreadPool) {
-        println!(
-            "\n{:<22} {:>7}  {:<14} {:>9} {:>10} {:>12} {:>12} {:>12}",
-            "filter",
-            "pass",
-            "searched by",
-            "recall@10",
-            "queries/s",
-            "scan q/s",
-            "graph q/s",
-            "vectors q/s"
-        );
+        println!("\nrecall@10 and queries/s among the vectors that pass a filter, one thread");
+        let columns = ["as chosen", "scan", "graph", "twice as deep", "vectors"];
+        let columns: String = columns.iter().map(|column| format!("{column:>17}")).collect();
+        println!("{:<18} {:>6}  {:<13}{columns}", "", "pass", "chosen");
         let cases =
             SHARES.iter().flat_map(|share| [self.spread(index, *share), self.far(index, *share)]);
         for case in cases {
-            let depth = index.depth_among(K, Search::Hnsw, &case.among);
-            let scan = Depth { ef: None, rerank: index.depth(K, Search::Exact).rerank };
-            let graph = index.depth(K, Search::Hnsw);
+            let Depth { ef, rerank } = index.depth(K, Search::Hnsw);
+            let graph =
+                |times: usize| Depth { ef: ef.map(|ef| times * ef), rerank: times * rerank };
+            let scan = index.depth(K, Search::Exact);
             let vectors = Depth { ef: None, rerank: case.among.len() };
-            let way = match depth.ef {
-                Some(ef) => format!("graph, ef {ef}"),
-                None if depth.rerank == case.among.len() => "vectors".to_owned(),
-                None => "scan".to_owned(),
-            };
-            let [(chosen, recall), scanned, by_graph, direct] =
-                [depth, scan, graph, vectors].map(|depth| {
-                    // All vectors of a large part are slow and always the same.
-                    let rounds =
-                        if depth == vectors && case.among.len() > 5_000 { 1 } else { ROUNDS };
-                    let mut runs: Vec<(f64, f64)> =
-                        (0..rounds).map(|_| pool.install(|| case.ask(index, depth))).collect();
-                    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-                    runs[runs.len() / 2]
-                });
-            println!(
-                "{:<22} {:>7}  {way:<14} {recall:>9.4} {chosen:>10.0} {:>12.0} {:>12.0} {:>12.0}",
-                case.name,
-                case.among.len(),
-                scanned.0,
-                by_graph.0,
-                direct.0,
-            );
+            let chosen = index.depth_among(K, Search::Hnsw, &case.among);
+            print!("{:<18} {:>6}  {:<13}", case.name, case.among.len(), way(chosen, &case.among));
+            for depth in [chosen, scan, graph(1), graph(2), vectors] {
+                if depth == vectors && case.among.len() > SLOW {
+                    continue;
+                }
+                let mut runs: Vec<(f64, f64)> =
+                    (0..ROUNDS).map(|_| pool.install(|| case.ask(index, depth))).collect();
+                runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let (each_second, recall) = runs[ROUNDS / 2];
+                print!("   {recall:.4}{each_second:>8.0}");
+            }
+            println!();
         }
     }
 
@@ -90,7 +77,7 @@ impl Subject {
         sorted.sort_by(f32::total_cmp);
         let last = sorted[((share * sorted.len() as f64) as usize).min(sorted.len() - 1)];
         let passes: Vec<bool> = cosines.iter().map(|cosine| *cosine < last).collect();
-        self.case(format!("{} %, the farthest", share * 100.0), index, &passes, queries)
+        self.case(format!("{} %, far", share * 100.0), index, &passes, queries)
     }
 
     fn case<'a>(
@@ -107,6 +94,14 @@ impl Subject {
         };
         let truth = queries.par_iter().map(nearest).collect();
         Case { name, among, queries, truth }
+    }
+}
+
+fn way(depth: Depth, among: &Among) -> String {
+    match depth.ef {
+        Some(ef) => format!("graph, ef {ef}"),
+        None if depth.rerank == among.len() => "vectors".to_owned(),
+        None => "scan".to_owned(),
     }
 }
 

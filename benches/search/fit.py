@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fits the made vectors of src/index/synthetic.rs to real features.
 
-    target/peers-search/bin/python benches/search/fit.py FILE.npy [--show]
+    target/peers-search/bin/python benches/search/fit.py FILE.npy
 
 FILE.npy and FILE.npy.ids.jsonl come from `likeness export`; the folder of a photo is its cluster. Needs
 numpy alone. Prints what the numbers of synthetic.rs were taken from, and the figures that were compared:
@@ -20,8 +20,8 @@ import numpy as np
 LATENT = 256
 SEED = 20_261_126
 # Names, where to begin, all positive.
-START = dict(level=0.7, between=0.5, within=0.4, noise=0.15, decay_between=0.6, decay_within=0.6, uneven=0.3, cut=0.3)
-TRIES = 500
+START = dict(level=0.73, between=0.65, within=0.52, noise=0.2, decay_between=1.0, decay_within=0.75, uneven=0.2, cut=0.4)
+TRIES = 300
 
 
 def made(p, clusters, each, width, random):
@@ -62,9 +62,17 @@ def figures(u, clusters):
     kept = np.cumsum(spectrum) / spectrum.sum()
     for width in (1, 4, 16, 64, 128, 256, 512):
         found[f"variance kept by {width}"] = (kept[width - 1], 3)
+    # What photos that were not learned from have in common with those that were: noise has nothing.
+    learned, unseen = u[::2] - u[::2].mean(0), u[1::2] - u[::2].mean(0)
+    values, vectors = np.linalg.eigh(learned @ learned.T)
+    components = (vectors[:, ::-1][:, :256].T @ learned)
+    components /= np.linalg.norm(components, axis=1, keepdims=True)
+    kept = np.cumsum(((unseen @ components.T) ** 2).sum(0)) / (unseen ** 2).sum()
+    for width in (16, 64, 128, 256):
+        found[f"of others kept by {width}"] = (kept[width - 1], 4)
     found["zeros"] = ((u < 2e-5).mean(), 1)
     for share in (0.5, 0.75, 0.9, 0.99, 0.999):
-        found[f"log of component at {share}"] = (np.log(np.quantile(u, share)), 0.3)
+        found[f"log of component at {share}"] = (np.log(np.quantile(u, share)), 0.2)
     away = np.sqrt(2 - 2 * near.clip(-1, 1)).clip(1e-6)
     for k in (10, 30):
         ratios = np.log(away[:, [k - 1]] / away[:, :k - 1]).mean(1)
@@ -76,7 +84,7 @@ def figures(u, clusters):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("npy")
+    parser.add_argument("npy", help="features of photos in folders of equal size")
     parser.add_argument("--tries", type=int, default=TRIES)
     options = parser.parse_args()
     real = np.load(options.npy).astype(np.float64)

@@ -5,16 +5,18 @@
 //! cargo bench --bench search [-- COUNT]            made vectors, 2,048 components
 //! cargo bench --bench search -- --npy FILE.npy     vectors of a library: `likeness export FILE.npy`
 //! cargo bench --bench search -- --one-shot COUNT   `likeness find id:N`, the whole process
+//! cargo bench --bench search -- --million COUNT    made on the way to the disk: 8 KB each, in target/
 //! python3 benches/peers/search.py [COUNT]          the same beside hnswlib, usearch and faiss
 //! ```
 //!
 //! Contenders take turns, so that a busy machine slows all of them alike; the median round counts. With
-//! `--serve FOLDER` it writes vectors, queries and true neighbours there, and answers the lines on stdin
+//! `--code-width N` the codes are that wide. With `--serve FOLDER` it writes vectors, queries and true neighbours there, and answers the lines on stdin
 //! (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took and their recall: that is
 //! how the script lets it take turns with the peers.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 mod filtered;
+mod million;
 mod one_shot;
 #[path = "../../src/index/synthetic.rs"]
 mod synthetic;
@@ -45,11 +47,16 @@ const DEPTHS: [(usize, usize); 7] =
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut count, mut npy, mut serve) = (COUNT, None, None);
+    let (mut count, mut npy, mut serve, mut params) = (COUNT, None, None, Params::default());
     while let Some(arg) = args.next() {
         match &*arg {
             "--npy" => npy = args.next().map(PathBuf::from),
             "--one-shot" => return one_shot::run(args.next().and_then(|n| n.parse().ok())),
+            "--million" => {
+                return million::run(args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000));
+            }
+            "--first" => return million::first(args),
+            "--code-width" => params.code_width = args.next().and_then(|n| n.parse().ok()),
             "--serve" => serve = args.next().map(PathBuf::from),
             number => count = number.parse().unwrap_or(count),
         }
@@ -57,7 +64,7 @@ fn main() {
     let subject = Subject::new(count, npy.as_deref());
     let folder = tempfile::tempdir_in("target").expect("a temporary folder");
     let start = Instant::now();
-    let index = subject.build(folder.path());
+    let index = subject.build(folder.path(), params);
     let build_seconds = start.elapsed().as_secs_f64();
     // Searches run on one thread unless they say otherwise.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
@@ -104,7 +111,7 @@ impl Subject {
         self.all[0].width()
     }
 
-    fn build(&self, folder: &Path) -> Index {
+    fn build(&self, folder: &Path, params: Params) -> Index {
         let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
             let numbered = self.all.iter().zip(0..);
             numbered
@@ -113,7 +120,7 @@ impl Subject {
         };
         let fingerprint = ModelFingerprint::from_bytes([1; 32]);
         let contents = Contents { fingerprint, width: self.width(), embeddings: &each };
-        index::build(folder, &contents, Params::default(), &Watch::none()).expect("an index")
+        index::build(folder, &contents, params, &Watch::none()).expect("an index")
     }
 
     /// Asks everything once. Returns the seconds that took and recall@10.
@@ -156,6 +163,11 @@ impl Subject {
         }
         let one = move || pool.install(|| self.search(index, scan));
         ways.push(("scan, one thread".into(), Box::new(one)));
+        let few = Depth { rerank: 30, ..scan };
+        ways.push((
+            "scan, 30 exact, one thread".into(),
+            Box::new(move || pool.install(|| self.search(index, few))),
+        ));
         ways.push(("scan, all threads".into(), Box::new(move || self.search(index, scan))));
         ways.push(("vectors".into(), Box::new(|| self.ask(|query| best(query, &self.all)))));
         let mut results = vec![Vec::new(); ways.len()];

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use rayon::prelude::*;
 
 use super::among::Among;
 use super::coder::Coder;
@@ -34,6 +35,9 @@ const CODED_AT_ONCE: usize = 16;
 
 /// How many rows ahead vectors are asked for.
 const AHEAD: usize = 2;
+
+/// Vectors that are worth a task.
+const ORDERED_AT_ONCE: usize = 32;
 
 /// How candidates are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -293,21 +297,34 @@ impl Index {
     fn order(&self, query: &Embedding, points: &[u32], k: usize) -> Result<Vec<Hit>, Unusable> {
         let vectors = self.vectors();
         let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        let mut hits = Vec::with_capacity(points.len());
-        points.iter().take(AHEAD).for_each(|point| vectors.prefetch(*point));
-        for (i, point) in points.iter().enumerate() {
-            if let Some(later) = points.get(i + AHEAD) {
-                vectors.prefetch(*later);
-            }
-            let score = vectors.cosine(query, *point).ok_or_else(damaged)?;
-            hits.push((Hit { id: self.id(*point), score }, *point));
+        let mut hits = if points.len() >= 2 * ORDERED_AT_ONCE {
+            let parts = points.par_chunks(ORDERED_AT_ONCE);
+            parts.map(|points| self.scored(query, points)).collect::<Option<Vec<_>>>()
+        } else {
+            self.scored(query, points).map(|hits| vec![hits])
         }
+        .ok_or_else(damaged)?
+        .concat();
         hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
         hits.truncate(k);
         if !hits.iter().all(|(_, point)| vectors.is_sound(*point)) {
             return Err(damaged());
         }
         Ok(hits.into_iter().map(|(hit, _)| hit).collect())
+    }
+
+    /// Some points with their cosines, in their order; `None` when one has none.
+    fn scored(&self, query: &Embedding, points: &[u32]) -> Option<Vec<(Hit, u32)>> {
+        let vectors = self.vectors();
+        points.iter().take(AHEAD).for_each(|point| vectors.prefetch(*point));
+        let scored = points.iter().enumerate().map(|(i, point)| {
+            if let Some(later) = points.get(i + AHEAD) {
+                vectors.prefetch(*later);
+            }
+            let score = vectors.cosine(query, *point)?;
+            Some((Hit { id: self.id(*point), score }, *point))
+        });
+        scored.collect()
     }
 
     pub(super) fn vectors(&self) -> Vectors<'_> {

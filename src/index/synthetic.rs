@@ -9,22 +9,22 @@
 const LATENT: usize = 256;
 
 /// How far the levels of components lie apart.
-const LEVEL: f32 = 0.7287;
+const LEVEL: f32 = 0.6986;
 
 /// How far clusters lie apart, and how quickly the variances of the directions fall off between them.
-const BETWEEN: (f32, f32) = (0.6455, 1.047);
+const BETWEEN: (f32, f32) = (0.6008, 0.7225);
 
 /// The same within a cluster.
-const WITHIN: (f32, f32) = (0.5218, 0.7469);
+const WITHIN: (f32, f32) = (0.5809, 0.8582);
 
 /// Noise of each component.
-const NOISE: f32 = 0.3658;
+const NOISE: f32 = 0.2769;
 
 /// How much the spread differs between clusters, in its logarithm.
-const UNEVEN: f32 = 0.216;
+const UNEVEN: f32 = 0.1706;
 
 /// Below this a component is zero.
-const CUT: f32 = 0.4489;
+const CUT: f32 = 0.3765;
 
 /// Vectors in a cluster, on average.
 const CLUSTER: usize = 40;

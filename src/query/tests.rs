@@ -71,7 +71,7 @@ proptest! {
         let mut library = Library::open(dir.path()).unwrap();
         add(&mut library, 0..indexed, seed);
         let model = library.model(None).unwrap();
-        let params = Params { code_width: 16, recall: 0.9, ..Params::default() };
+        let params = Params { code_width: Some(16), recall: 0.9, ..Params::default() };
         library.rebuild_index_as(&model, params, &Watch::none()).unwrap();
         add(&mut library, indexed..indexed + newer, seed ^ 1);
         let gone: Vec<usize> = gone.into_iter().filter(|name| *name < indexed + newer).collect();

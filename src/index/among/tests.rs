@@ -37,8 +37,8 @@ fn recall(
     passes: &dyn Fn(i64) -> bool,
 ) -> [f64; 2] {
     let among = index.among(|id| passes(id.0));
-    let graph = index.depth(10, Search::Hnsw);
-    assert!(graph.ef.is_some());
+    let Depth { ef, rerank } = index.depth(10, Search::Hnsw);
+    let graph = Depth { ef: Some(ef.unwrap().max(LEAST.0)), rerank: rerank.max(LEAST.1) };
     let (mut found, mut wanted) = ([0, 0], 0);
     for query in queries {
         let query = &all[*query];

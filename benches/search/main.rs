@@ -9,10 +9,10 @@
 //! python3 benches/peers/search.py [COUNT]          the same beside hnswlib, usearch and faiss
 //! ```
 //!
-//! Contenders take turns, so that a busy machine slows all of them alike; the median round counts. With
-//! `--code-width N` the codes are that wide. With `--serve FOLDER` it writes vectors, queries and true neighbours there, and answers the lines on stdin
-//! (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took and their recall: that is
-//! how the script lets it take turns with the peers.
+//! `--code-width N` says how wide codes are. Contenders take turns, so that a busy machine slows all of them
+//! alike; the median round counts. With `--serve FOLDER` it writes vectors, queries and true neighbours there,
+//! and answers the lines on stdin (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took
+//! and their recall: that is how the script lets it take turns with the peers.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 mod filtered;

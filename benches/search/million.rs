@@ -19,8 +19,8 @@ const RUNS: usize = 21;
 /// Vectors made at once.
 const BLOCK: usize = 2_048;
 
-/// Points of the index that look for themselves.
-const THEMSELVES: usize = 20_000;
+/// Points of the index that look for themselves, at least; all of so many.
+const THEMSELVES: usize = 200_000;
 
 const FINGERPRINT: ModelFingerprint = ModelFingerprint::from_bytes([1; 32]);
 

@@ -95,6 +95,21 @@ proptest! {
                     prop_assert_eq!(found.hit.score, query.cosine(&stored));
                 }
             }
+            for (filter, threes) in [("path:*3.jpg", true), ("not path:*3.jpg", false)] {
+                let passes = |name: &usize| (name % 10 == 3) == threes;
+                let passing = alive.iter().filter(|name| passes(name)).count();
+                for search in [Search::Auto, Search::Hnsw, Search::Exact] {
+                    let filter = Some(filter.parse().unwrap());
+                    let options = FindOptions { k, search, filter, ..FindOptions::default() };
+                    let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+                    prop_assert_eq!(found.len(), k.min(passing));
+                    for found in &found {
+                        let name = found.hit.id.0 as usize - 1;
+                        prop_assert!(passes(&name) && !gone.contains(&name), "{}", name);
+                    }
+                    prop_assert!(!passes(name) || found[0].hit.id == id, "{:?}", search);
+                }
+            }
             for rank in [Ranking::Whitened, Ranking::Expanded] {
                 let options = FindOptions { k, rank, ..FindOptions::default() };
                 let found = library.find(&model, &query, &options, &Watch::none()).unwrap();

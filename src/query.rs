@@ -9,7 +9,7 @@ use crate::catalog::{ImageRecord, ModelRecord, Passing, Sequence};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::index::{self, Index, Unusable, Whitening};
+use crate::index::{self, Among, Index, Unusable, Whitening};
 use crate::library::Library;
 use crate::photo::PhotoBytes;
 use crate::progress::Watch;
@@ -18,16 +18,13 @@ use crate::record::{Hit, ImageId};
 pub use check::SearchCheck;
 pub use rank::Ranking;
 
-/// As many images that pass a filter are compared one by one; of more, the index is asked. They are read
-/// from the catalog, 8 kB each at 2048 features.
-const SCAN_UP_TO: usize = 2_000;
+/// As many images that pass a filter are compared one by one where there is no index that could be asked:
+/// for so few none is made. They are read from the catalog, 8 kB each at 2048 features.
+const FEW: usize = 2_000;
 
-/// With a filter, this many times as many candidates that pass are looked at as hits are asked for, and
-/// [`POOL_AT_LEAST`] in any case.
-const POOL_FACTOR: usize = 2;
-
-/// See [`POOL_FACTOR`].
-const POOL_AT_LEAST: usize = 64;
+/// As many images that are newer than the index are held between the answers of one search, 8 kB each at
+/// 2048 features. More are read for each answer.
+const TAIL_HELD: usize = 4_096;
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,12 +64,24 @@ impl Default for FindOptions {
 pub struct Search {
     model: ModelRecord,
     /// `None` when images are compared one by one.
-    index: Option<Index>,
+    indexed: Option<Indexed>,
     /// `None` when all are meant.
     passing: Option<Passing>,
     /// For [`Ranking::Whitened`], in a library that is large enough.
     whitening: Option<Whitening>,
     options: FindOptions,
+}
+
+/// An index, what came after it, and what of it is meant.
+#[derive(Debug)]
+struct Indexed {
+    index: Index,
+    /// The images that came after the index and pass. What came back after it was gone is also in it.
+    newer: HashSet<ImageId>,
+    /// Their embeddings, up to [`TAIL_HELD`] of them.
+    held: Option<Vec<(ImageId, Embedding)>>,
+    /// `None` when all are meant.
+    among: Option<Among>,
 }
 
 /// What one answer is to hold.
@@ -127,8 +136,7 @@ impl Library {
     /// The images most similar to `query`, best first, equal ones by id. The score is the cosine of
     /// the query and the stored vector, computed exactly, whichever way the candidates were found.
     ///
-    /// With a filter, never fewer than `k` come back when so many pass: a few are compared one by one, for
-    /// many the index is asked for as many more candidates as there are images for each that passes.
+    /// With a filter, never fewer than `k` come back when so many pass: the index searches among those.
     ///
     /// Photos newer than the index are compared one by one; an index that is missing or damaged is
     /// made again first, and said so.
@@ -146,7 +154,8 @@ impl Library {
         match self.answer(&search, query, &[]) {
             // Damage that shows only where a search comes by.
             Err(Error::IndexUnreadable { source, .. }) => {
-                search.index = Some(self.mend_index(model, &source, watch)?);
+                let index = self.mend_index(model, &source, watch)?;
+                search.indexed = Some(self.indexed(model, index, search.passing.as_ref())?);
                 self.answer(&search, query, &[])
             }
             answer => answer,
@@ -166,17 +175,41 @@ impl Library {
     ) -> Result<Search> {
         let passing = |filter| self.catalog().passing(model.id, filter);
         let passing = options.filter.as_ref().map(passing).transpose()?;
-        let few = passing.as_ref().is_some_and(|passing| passing.len() <= SCAN_UP_TO);
+        let few = passing.as_ref().is_some_and(|passing| passing.len() <= FEW);
         let whitened = options.rank == Ranking::Whitened;
-        let index = match (options.exact || few) && !whitened {
-            true => None,
-            false => Some(self.open_index(model, watch)?),
+        let index = match (whitened, options.exact, few) {
+            (false, true, _) => None,
+            (false, false, true) => self.try_index(model).ok(),
+            _ => Some(self.open_index(model, watch)?),
         };
         let whitening = index.as_ref().filter(|_| whitened).and_then(Index::whitening);
         if whitened && whitening.is_none() {
             watch.note("too few photos to whiten their features: ranked by plain cosine");
         }
-        Ok(Search { model: model.clone(), index, passing, whitening, options: options.clone() })
+        let indexed =
+            index.map(|index| self.indexed(model, index, passing.as_ref())).transpose()?;
+        Ok(Search { model: model.clone(), indexed, passing, whitening, options: options.clone() })
+    }
+
+    /// Makes an index ready for searches among all images or those that pass.
+    fn indexed(
+        &self,
+        model: &ModelRecord,
+        index: Index,
+        passing: Option<&Passing>,
+    ) -> Result<Indexed> {
+        let passes = |id| passing.is_none_or(|passing| passing.contains_key(&id));
+        let (mut newer, mut held) = (HashSet::new(), Some(Vec::new()));
+        self.each_newer(model, Sequence(index.last_sequence()), |id, embedding| {
+            if passes(id) {
+                newer.insert(id);
+                held = held.take().filter(|held| held.len() < TAIL_HELD);
+                held.iter_mut().for_each(|held| held.push((id, embedding.clone())));
+            }
+            Ok(())
+        })?;
+        let among = passing.map(|_| index.among(|id| passes(id) && !newer.contains(&id)));
+        Ok(Indexed { index, newer, held, among })
     }
 
     /// The images most similar to `query`, without those of `exclude` and of
@@ -206,37 +239,27 @@ impl Library {
         query: &Embedding,
         wanted: &Wanted<'_>,
     ) -> Result<Vec<Match>> {
-        let Some(index) = &search.index else { return self.compare_all(search, query, wanted) };
-        let tail = self.newer(search, index, |embedding| query.cosine(embedding))?;
-        let options = &search.options;
-        let tail_ids: HashSet<ImageId> = tail.iter().map(|hit| hit.id).collect();
-        // Of a filter's images there must be as many among the candidates as without one among all.
-        let (pool, mut asked) = match &search.passing {
-            None => (0, wanted.k.saturating_add(options.exclude.len() + wanted.exclude.len())),
-            Some(passing) => {
-                let pool = wanted.k.saturating_mul(POOL_FACTOR).max(POOL_AT_LEAST);
-                let share = passing.len() as f64 / index.len().max(1) as f64;
-                (pool, (pool as f64 / share.clamp(1e-6, 1.0)) as usize)
-            }
+        let Some(indexed) = &search.indexed else {
+            return self.compare_all(search, query, wanted);
         };
+        let Indexed { index, newer, among, .. } = indexed;
+        let tail = self.newer(search, indexed, |embedding| query.cosine(embedding))?;
+        let options = &search.options;
+        let mut asked = wanted.k.saturating_add(options.exclude.len() + wanted.exclude.len());
         loop {
-            let damaged = |source| self.index_unreadable(&search.model, source);
-            let candidates = index.search(query, asked, options.search).map_err(damaged)?;
-            let exhausted = candidates.len() < asked
-                || candidates.last().is_none_or(|last| last.score < wanted.min_score);
+            let found = match among {
+                None => index.search(query, asked, options.search),
+                Some(among) => index.search_among(query, asked, options.search, among),
+            };
+            let found = found.map_err(|source| self.index_unreadable(&search.model, source))?;
+            let exhausted = found.len() < asked
+                || found.last().is_none_or(|last| last.score < wanted.min_score);
             let mut hits = tail.clone();
-            let mut chosen = 0;
-            for hit in candidates.into_iter().filter(|hit| search.passes(hit.id)) {
-                chosen += 1;
-                // What came back after it was gone stands in the tail, too.
-                if !tail_ids.contains(&hit.id) {
-                    hits.push(hit);
-                }
-            }
+            hits.extend(found.into_iter().filter(|hit| !newer.contains(&hit.id)));
             hits.sort_by(Hit::best_first);
             let matches = self.matches(hits, search, wanted)?;
-            // Images that are gone, or do not pass, may have taken up the places of some that are and do.
-            if exhausted || (matches.len() == wanted.k && chosen >= pool) {
+            // Images that are gone may have taken up the places of some that are not.
+            if exhausted || matches.len() == wanted.k {
                 return Ok(matches);
             }
             asked = asked.saturating_mul(4);
@@ -247,12 +270,17 @@ impl Library {
     fn newer(
         &self,
         search: &Search,
-        index: &Index,
+        indexed: &Indexed,
         score: impl Fn(&Embedding) -> f32,
     ) -> Result<Vec<Hit>> {
-        let mut hits = Vec::new();
-        self.each_newer(&search.model, Sequence(index.last_sequence()), |id, embedding| {
-            if search.passes(id) {
+        if let Some(held) = &indexed.held {
+            let hit = |(id, embedding): &(_, _)| Hit { id: *id, score: score(embedding) };
+            return Ok(held.iter().map(hit).collect());
+        }
+        let mut hits = Vec::with_capacity(indexed.newer.len());
+        let after = Sequence(indexed.index.last_sequence());
+        self.each_newer(&search.model, after, |id, embedding| {
+            if indexed.newer.contains(&id) {
                 hits.push(Hit { id, score: score(&embedding) });
             }
             Ok(())
@@ -265,7 +293,7 @@ impl Library {
     }
 
     fn open_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
-        match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+        match self.try_index(model) {
             Ok(index) => Ok(index),
             Err(Unusable::Missing) => {
                 watch.note("making the search index from the catalog");
@@ -273,6 +301,10 @@ impl Library {
             }
             Err(reason) => self.mend_index(model, &reason, watch),
         }
+    }
+
+    fn try_index(&self, model: &ModelRecord) -> Result<Index, Unusable> {
+        index::open(&self.index_folder(model), model.fingerprint, model.width)
     }
 
     fn mend_index(
@@ -295,7 +327,7 @@ impl Library {
         let model = &search.model;
         let mut hits = Vec::new();
         match &search.passing {
-            Some(passing) if passing.len() <= SCAN_UP_TO => {
+            Some(passing) if passing.len() <= FEW => {
                 for &id in passing.keys() {
                     let score = query.cosine(&self.embedding_of(model, id)?);
                     hits.push(Hit { id, score });

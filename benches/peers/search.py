@@ -28,9 +28,9 @@ K = 10
 LEVELS = [0.95, 0.99, 0.995, 0.999]
 EFS = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
 LIKENESS = ([f"graph {ef} {rerank}" for ef, rerank in
-             [(10, 10), (12, 12), (16, 12), (16, 16), (20, 16), (20, 20), (24, 16), (24, 20), (24, 24), (32, 20), (32, 24),
-              (32, 32), (40, 24), (40, 32), (48, 32), (48, 40), (64, 32), (64, 48), (96, 48), (96, 64), (128, 64),
-              (192, 96), (256, 128)]])
+             [(10, 10), (12, 12), (16, 12), (16, 16), (24, 16), (24, 24), (32, 24), (32, 32), (40, 32), (48, 32), (48, 40),
+              (64, 32), (64, 48), (80, 40), (96, 48), (96, 64), (128, 48), (128, 64), (192, 64), (192, 96), (256, 128),
+              (384, 128)]])
 
 
 def install():
@@ -194,7 +194,7 @@ PEERS = [
     ("usearch i8 + re-rank", usearch("i8", lambda ef: max(ef // 2, 2 * K)), EFS[1:]),
     ("faiss HNSWFlat", faiss_index(hnsw_flat, ef_search), EFS),
     ("faiss HNSW-SQ8", faiss_index(hnsw_sq8, ef_search, train=True), EFS),
-    ("faiss IVF-PQ + refine", faiss_index(ivf_pq, probes, train=True), [2, 4, 8, 16, 32]),
+    ("faiss IVF-PQ + refine", faiss_index(ivf_pq, probes, train=True), [4, 8, 16, 32, 64]),
     ("faiss FlatIP", faiss_index(lambda faiss, width: faiss.IndexFlatIP(width), lambda index, depth: None), [0]),
 ]
 

@@ -5,21 +5,25 @@
 //! cargo bench --bench search [-- COUNT]            made vectors, 2,048 components
 //! cargo bench --bench search -- --npy FILE.npy     vectors of a library: `likeness export FILE.npy`
 //! cargo bench --bench search -- --one-shot COUNT   `likeness find id:N`, the whole process
+//! cargo bench --bench search -- --million COUNT    made on the way to the disk: 8 KB each, in target/
 //! python3 benches/peers/search.py [COUNT]          the same beside hnswlib, usearch and faiss
 //! ```
 //!
-//! Contenders take turns, so that a busy machine slows all of them alike; the median round counts. With
-//! `--serve FOLDER` it writes vectors, queries and true neighbours there, and answers the lines on stdin
-//! (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took and their recall: that is
-//! how the script lets it take turns with the peers.
+//! `--code-width N` says how wide codes are. Contenders take turns, so that a busy machine slows all of them
+//! alike; the median round counts. With `--serve FOLDER` it writes vectors, queries and true neighbours there,
+//! and answers the lines on stdin (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took
+//! and their recall: that is how the script lets it take turns with the peers.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
+mod filtered;
+mod million;
 mod one_shot;
 #[path = "../../src/index/synthetic.rs"]
 mod synthetic;
 
 use std::fs;
 use std::io::BufRead;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -43,11 +47,16 @@ const DEPTHS: [(usize, usize); 7] =
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut count, mut npy, mut serve) = (COUNT, None, None);
+    let (mut count, mut npy, mut serve, mut params) = (COUNT, None, None, Params::default());
     while let Some(arg) = args.next() {
         match &*arg {
             "--npy" => npy = args.next().map(PathBuf::from),
             "--one-shot" => return one_shot::run(args.next().and_then(|n| n.parse().ok())),
+            "--million" => {
+                return million::run(args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000));
+            }
+            "--first" => return million::first(args),
+            "--code-width" => params.code_width = args.next().and_then(|n| n.parse().ok()),
             "--serve" => serve = args.next().map(PathBuf::from),
             number => count = number.parse().unwrap_or(count),
         }
@@ -55,7 +64,7 @@ fn main() {
     let subject = Subject::new(count, npy.as_deref());
     let folder = tempfile::tempdir_in("target").expect("a temporary folder");
     let start = Instant::now();
-    let index = subject.build(folder.path());
+    let index = subject.build(folder.path(), params);
     let build_seconds = start.elapsed().as_secs_f64();
     // Searches run on one thread unless they say otherwise.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
@@ -76,9 +85,7 @@ impl Subject {
     fn new(count: usize, npy: Option<&Path>) -> Self {
         let mut all: Vec<Embedding> = match npy {
             Some(path) => read_npy(path),
-            None => synthetic::vectors(count + QUERIES, WIDTH, SEED)
-                .map(|values| Embedding::normalised(&values).expect("not zero"))
-                .collect(),
+            None => made(count + QUERIES, 0..count + QUERIES),
         };
         // Of a library, some photos ask for the others: at equal distances, as bursts lie together.
         let queries = match npy {
@@ -104,7 +111,7 @@ impl Subject {
         self.all[0].width()
     }
 
-    fn build(&self, folder: &Path) -> Index {
+    fn build(&self, folder: &Path, params: Params) -> Index {
         let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
             let numbered = self.all.iter().zip(0..);
             numbered
@@ -113,7 +120,7 @@ impl Subject {
         };
         let fingerprint = ModelFingerprint::from_bytes([1; 32]);
         let contents = Contents { fingerprint, width: self.width(), embeddings: &each };
-        index::build(folder, &contents, Params::default(), &Watch::none()).expect("an index")
+        index::build(folder, &contents, params, &Watch::none()).expect("an index")
     }
 
     /// Asks everything once. Returns the seconds that took and recall@10.
@@ -134,7 +141,7 @@ impl Subject {
     fn search(&self, index: &Index, depth: Depth) -> (f64, f64) {
         let queries: Vec<&Embedding> = self.queries.iter().collect();
         let start = Instant::now();
-        let answers = index.search_all(&queries, K, depth).expect("a sound index");
+        let answers = index.search_all(&queries, K, depth, None).expect("a sound index");
         let seconds = start.elapsed().as_secs_f64();
         let ids = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.id.0 as u32).collect();
         let answers: Vec<Vec<u32>> = answers.into_iter().map(ids).collect();
@@ -156,6 +163,11 @@ impl Subject {
         }
         let one = move || pool.install(|| self.search(index, scan));
         ways.push(("scan, one thread".into(), Box::new(one)));
+        let few = Depth { rerank: 30, ..scan };
+        ways.push((
+            "scan, 30 exact, one thread".into(),
+            Box::new(move || pool.install(|| self.search(index, few))),
+        ));
         ways.push(("scan, all threads".into(), Box::new(move || self.search(index, scan))));
         ways.push(("vectors".into(), Box::new(|| self.ask(|query| best(query, &self.all)))));
         let mut results = vec![Vec::new(); ways.len()];
@@ -174,13 +186,14 @@ impl Subject {
             println!("{name:<28} {recall:>9.4} {:>11.0}", self.queries.len() as f64 / seconds);
         }
         println!("points that do not find themselves: {}", self.lost(index, calibrated));
+        self.compare_filtered(index, pool);
     }
 
     /// How many points are not the nearest to themselves. Copies of a point are as near.
     fn lost(&self, index: &Index, depth: Depth) -> usize {
         let all: Vec<&Embedding> = self.all.iter().collect();
         let lost = all.par_chunks(1_000).map(|chunk| {
-            let answers = index.search_all(chunk, 1, depth).expect("a sound index");
+            let answers = index.search_all(chunk, 1, depth, None).expect("a sound index");
             answers.iter().filter(|hits| hits.first().is_none_or(|hit| hit.score < 1.0)).count()
         });
         lost.sum()
@@ -225,13 +238,25 @@ impl Subject {
     }
 }
 
+/// Some of the made vectors of a library of `count`.
+fn made(count: usize, numbers: Range<usize>) -> Vec<Embedding> {
+    let maker = synthetic::Maker::new(count, WIDTH, SEED);
+    let vector = |number| Embedding::normalised(&maker.vector(number)).expect("not zero");
+    numbers.into_par_iter().map(vector).collect()
+}
+
 /// The ten nearest by the vectors, best first.
 fn best(query: &Embedding, all: &[Embedding]) -> Vec<u32> {
-    let mut scored: Vec<(f32, u32)> =
-        all.iter().map(|other| query.cosine(other)).zip(0..).collect();
+    best_of(all.iter().map(|other| query.cosine(other)).zip(0..).collect())
+}
+
+/// Those with the ten highest cosines, best first.
+fn best_of(mut scored: Vec<(f32, u32)>) -> Vec<u32> {
     let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    scored.select_nth_unstable_by(K, order);
-    scored.truncate(K);
+    if scored.len() > K {
+        scored.select_nth_unstable_by(K, order);
+        scored.truncate(K);
+    }
     scored.sort_unstable_by(order);
     scored.into_iter().map(|(_, id)| id).collect()
 }

@@ -13,9 +13,10 @@
 
 use rayon::prelude::*;
 
+use super::Params;
 use super::codes::row_bytes;
-use super::kernel::Kernel;
-use super::pca;
+use super::kernel::{BLOCK, Kernel};
+use super::pca::{self, Pca};
 use super::vectors::Vectors;
 use crate::embedding::{dot, for_each_processor};
 
@@ -36,6 +37,11 @@ const LEARN_FROM: usize = 50_000;
 /// Components are learned from so many vectors each, at least. From fewer they fit those vectors and no
 /// others, and then there is no need either.
 const VECTORS_A_COMPONENT: usize = 8;
+
+/// Components of a code where nobody said how many: at least, as a rule at most, and at most. Between them
+/// whole blocks, as rows are padded to those. More would make searches hardly faster, as fewer vectors need be
+/// looked at, and take more memory than a sixteenth of what a graph over the vectors does.
+const WIDTHS: [usize; 3] = [BLOCK, 4 * BLOCK, 6 * BLOCK];
 
 /// Rows looked at to choose the scale.
 const SCALE_FROM: usize = 4_096;
@@ -62,31 +68,51 @@ pub(super) struct Learned {
 }
 
 /// Learns codes of `code_width` components, or of all where that is no fewer or the vectors are too few
-/// to learn from. The same vectors give the same coder.
-pub(super) fn learn(vectors: Vectors<'_>, code_width: usize) -> Learned {
+/// to learn from; without a width, of as few as keep [`Params::KEPT`]. The same vectors give the same coder.
+pub(super) fn learn(vectors: Vectors<'_>, code_width: Option<usize>) -> Learned {
     let width = vectors.width();
     let sample = spread(vectors.len(), LEARN_FROM);
-    let few = vectors.len() < VECTORS_A_COMPONENT * code_width;
-    let mut coder = if few || code_width >= width {
-        let offset = pca::mean(vectors, &sample);
-        Learned { coder: Coder::new(width, 1.0, offset, Vec::new(), Vec::new()), kept: 1.0 }
-    } else {
-        let pca = pca::train(vectors, &sample, code_width);
-        let (mut components, mut scales, mut offset) = (Vec::new(), Vec::new(), Vec::new());
-        for row in pca.components.chunks_exact(width) {
-            let mut bytes = vec![0; width];
-            let scale = in_bytes(row, &mut bytes);
-            let whole: Vec<i8> =
-                bytes.iter().map(|v| (i32::from(*v) - ZERO as i32) as i8).collect();
-            let divided: Vec<f32> = whole.iter().map(|v| f32::from(*v)).collect();
-            offset.push(dot(&divided, &pca.mean) as f32 * scale);
-            components.extend(whole);
-            scales.push(scale);
+    let learnable = vectors.len() / VECTORS_A_COMPONENT;
+    let pca = match code_width {
+        Some(count) => {
+            (count <= learnable && count < width).then(|| pca::train(vectors, &sample, count))
         }
-        Learned { coder: Coder::new(width, 1.0, offset, components, scales), kept: pca.kept }
+        None => by_spectrum(vectors, &sample, learnable),
     };
-    coder.coder.choose_step(vectors);
-    coder
+    let (mut coder, kept) = match pca {
+        None => {
+            let offset = pca::mean(vectors, &sample);
+            (Coder::new(width, 1.0, offset, Vec::new(), Vec::new()), 1.0)
+        }
+        Some(pca) => (Coder::of(&pca, width), pca.kept),
+    };
+    coder.choose_step(vectors);
+    Learned { coder, kept }
+}
+
+/// As many components as keep [`Params::KEPT`], or the most there may be; `None` where the vectors are too
+/// few to learn so many from.
+fn by_spectrum(vectors: Vectors<'_>, sample: &[u32], learnable: usize) -> Option<Pca> {
+    let [least, usual, most] = WIDTHS;
+    let most = most.min(vectors.width() - 1).min(learnable) / BLOCK * BLOCK;
+    if most < least {
+        return None;
+    }
+    let enough = |pca: &Pca| {
+        let total = pca.variances.iter().sum::<f32>() / pca.kept;
+        let kept = |count: usize| pca.variances[..count].iter().sum::<f32>() / total;
+        (least..=pca.variances.len()).step_by(BLOCK).find(|count| kept(*count) >= Params::KEPT)
+    };
+    // Twice as many take twice as long, and are hardly ever needed.
+    for count in [usual.min(most), most] {
+        let mut pca = pca::train(vectors, sample, count);
+        let enough = enough(&pca);
+        if let Some(count) = enough.or((count == WIDTHS[2]).then_some(count)) {
+            pca.cut(count, vectors.width());
+            return Some(pca);
+        }
+    }
+    None
 }
 
 /// Up to `most` of the points `0..count`, at equal distances.
@@ -126,6 +152,22 @@ impl Coder {
         let rows = components.chunks_exact(width.max(1));
         let sums = rows.map(|row| row.iter().map(|v| i32::from(*v)).sum()).collect();
         Self { width, code_width: offset.len(), step, offset, components, scales, sums }
+    }
+
+    /// By the components, in bytes.
+    fn of(pca: &Pca, width: usize) -> Self {
+        let (mut components, mut scales, mut offset) = (Vec::new(), Vec::new(), Vec::new());
+        for row in pca.components.chunks_exact(width) {
+            let mut bytes = vec![0; width];
+            let scale = in_bytes(row, &mut bytes);
+            let whole: Vec<i8> =
+                bytes.iter().map(|v| (i32::from(*v) - ZERO as i32) as i8).collect();
+            let divided: Vec<f32> = whole.iter().map(|v| f32::from(*v)).collect();
+            offset.push(dot(&divided, &pca.mean) as f32 * scale);
+            components.extend(whole);
+            scales.push(scale);
+        }
+        Self::new(width, 1.0, offset, components, scales)
     }
 
     /// The components of a code.
@@ -283,7 +325,7 @@ mod tests {
     fn learned(embeddings: &[Embedding], code_width: usize) -> Learned {
         let floats: Vec<f32> = embeddings.iter().flat_map(|e| e.as_slice()).copied().collect();
         // SAFETY: any float is four bytes.
-        learn(Vectors::new(unsafe { floats.align_to().1 }, WIDTH), code_width)
+        learn(Vectors::new(unsafe { floats.align_to().1 }, WIDTH), Some(code_width))
     }
 
     #[test]

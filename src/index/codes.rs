@@ -2,6 +2,9 @@
 
 use super::kernel::{BLOCK, Kernel};
 
+/// Lines of a row that are asked for. The processor goes on by itself after some.
+const PREFETCHED: usize = 8;
+
 /// Bytes of a row for codes of `width` components: whole blocks of the kernels.
 pub(super) const fn row_bytes(width: usize) -> usize {
     width.next_multiple_of(BLOCK)
@@ -52,8 +55,7 @@ impl<'a> Codes<'a> {
     pub(super) fn prefetch(&self, point: u32) {
         let at = point as usize * self.row_bytes;
         if at + self.row_bytes <= self.bytes.len() {
-            // The processor goes on by itself from the fourth line.
-            for line in (at..at + self.row_bytes).step_by(BLOCK).take(4) {
+            for line in (at..at + self.row_bytes).step_by(BLOCK).take(PREFETCHED) {
                 prefetch(&self.bytes[line]);
             }
         }

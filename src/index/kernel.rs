@@ -152,7 +152,48 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn distances_vnni(query: &[u8], codes: &[u8], points: &[u32], out: &mut [u32]) {
-        super::each(query, codes, points, out, |a, b| distance_vnni(a, b));
+        let out = &mut out[..points.len()];
+        let row = |point: u32| {
+            let at = point as usize * query.len();
+            &codes[at..at + query.len()]
+        };
+        let (fours, rest) = points.as_chunks::<4>();
+        let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+        for (points, out) in fours.iter().zip(out_fours) {
+            *out = distances_of_four(query, points.map(row));
+        }
+        super::each(query, codes, rest, out_rest, |a, b| distance_vnni(a, b));
+    }
+
+    /// Of four rows at once: the query is read once, and their sums are added up together.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn distances_of_four(query: &[u8], rows: [&[u8]; 4]) -> [u32; 4] {
+        assert!(rows.iter().all(|row| row.len() == query.len()));
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (at, block) in query.as_chunks::<64>().0.iter().enumerate() {
+            // SAFETY: 64 bytes, an unaligned load.
+            let block = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: unaligned, too; the row is as long as the query, which has 64 bytes here.
+                let row = unsafe { _mm512_loadu_si512(row.as_ptr().add(at * 64).cast()) };
+                let away = _mm512_abs_epi8(_mm512_sub_epi8(block, row));
+                *sum = _mm512_dpbusd_epi32(*sum, away, away);
+            }
+        }
+        // Each to four sums, those to one row of sums by row, and that to four.
+        let halves = sums.map(|sum| {
+            let half = _mm512_extracti64x4_epi64::<1>(sum);
+            _mm256_add_epi32(_mm512_castsi512_si256(sum), half)
+        });
+        let [a, b, c, d] = halves;
+        let (ab, cd) = (_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        let all = _mm256_hadd_epi32(ab, cd);
+        let all = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+        let mut out = [0; 4];
+        // SAFETY: 16 bytes, an unaligned store.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), all) };
+        out
     }
 
     #[inline]

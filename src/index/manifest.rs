@@ -10,7 +10,7 @@ use super::{Calibration, Params, Unusable};
 use crate::record::ModelFingerprint;
 
 /// The format of the files; another one is built anew.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const CODER: &str = "coder.bin";

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use rayon::prelude::*;
 
+use super::among::Among;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
 use super::graph::Graph;
 use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
-use super::scan::scan;
+use super::scan::{scan, scan_some};
 use super::search::{Scratch, Space};
 use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
@@ -21,7 +23,7 @@ use crate::record::{Hit, ImageId, ModelFingerprint};
 pub(super) const SCAN_UP_TO: usize = 10_000;
 
 /// Candidates that a scan orders by their vectors, at least, and how many for each image asked for.
-const SCAN_RERANK: (usize, usize) = (100, 4);
+pub(super) const SCAN_RERANK: (usize, usize) = (100, 4);
 
 /// Codes and graph up to so many bytes are hashed whenever they are opened. What is larger
 /// is looked over only: damage there may cost a hit, never a crash, a wrong score or a wrong id.
@@ -33,6 +35,9 @@ const CODED_AT_ONCE: usize = 16;
 
 /// How many rows ahead vectors are asked for.
 const AHEAD: usize = 2;
+
+/// Vectors that are worth a task.
+const ORDERED_AT_ONCE: usize = 32;
 
 /// How candidates are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -231,10 +236,11 @@ impl Index {
         k: usize,
         depth: Depth,
     ) -> Result<Vec<Hit>, Unusable> {
-        self.search_coded(query, &self.coder.encode(query.as_slice()), k, depth)
+        self.search_all(&[query], k, depth, None).map(|mut answers| answers.remove(0))
     }
 
-    /// As [`Index::search`] for each of several queries, which takes less time for each.
+    /// As [`Index::search_to`] for each of several queries, which takes less time for each; among some of
+    /// the images, if they are given.
     ///
     /// # Errors
     /// As [`Index::search`].
@@ -246,55 +252,79 @@ impl Index {
         queries: &[&Embedding],
         k: usize,
         depth: Depth,
+        among: Option<&Among>,
     ) -> Result<Vec<Vec<Hit>>, Unusable> {
+        if let Some(among) = among.filter(|among| among.len() <= depth.rerank) {
+            // The codes have nothing to choose.
+            return queries.iter().map(|query| self.order(query, among.points(), k)).collect();
+        }
         let mut answers = Vec::with_capacity(queries.len());
         for queries in queries.chunks(CODED_AT_ONCE) {
             let vectors: Vec<&[f32]> = queries.iter().map(|query| query.as_slice()).collect();
             for (query, code) in queries.iter().zip(self.coder.encode_all(&vectors)) {
-                answers.push(self.search_coded(query, &code, k, depth)?);
+                let near = self.near(&code, depth, among);
+                let points: Vec<u32> = near.into_iter().map(Near::point).collect();
+                answers.push(self.order(query, &points, k)?);
             }
         }
         Ok(answers)
     }
 
-    fn search_coded(
-        &self,
-        query: &Embedding,
-        code: &[u8],
-        k: usize,
-        depth: Depth,
-    ) -> Result<Vec<Hit>, Unusable> {
+    /// The points whose vectors are worth a look, nearest by their codes first.
+    fn near(&self, code: &[u8], depth: Depth, among: Option<&Among>) -> Vec<Near> {
         let codes = Codes::new(&self.codes, row_bytes(self.coder.code_width()));
-        let near = match depth.ef {
-            None => scan(codes, code, depth.rerank),
-            Some(ef) => {
-                let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
-                self.scratch.search(&space, code, ef)
+        let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
+        let scan = |rerank| match among {
+            None => scan(codes, code, rerank),
+            Some(among) => scan_some(codes, code, among.points(), rerank),
+        };
+        let mut near = match (depth.ef, among) {
+            (None, _) => scan(depth.rerank),
+            (Some(ef), None) => self.scratch.search(&space, code, ef),
+            (Some(ef), Some(among)) => {
+                match self.scratch.search_among(among, &space, code, ef, among.budget()) {
+                    Some(near) => near,
+                    // A scan orders more of them, as it stands for the exact answer.
+                    None => return scan(depth.rerank.max(SCAN_RERANK.0)),
+                }
             }
         };
-        let chosen = near.len().min(depth.rerank);
-        self.order(query, &near[..chosen], k)
+        near.truncate(depth.rerank);
+        near
     }
 
     /// The `k` best of some points by their vectors.
-    fn order(&self, query: &Embedding, near: &[Near], k: usize) -> Result<Vec<Hit>, Unusable> {
+    fn order(&self, query: &Embedding, points: &[u32], k: usize) -> Result<Vec<Hit>, Unusable> {
         let vectors = self.vectors();
         let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        let mut hits = Vec::with_capacity(near.len());
-        near.iter().take(AHEAD).for_each(|point| vectors.prefetch(point.point()));
-        for (i, point) in near.iter().enumerate() {
-            if let Some(later) = near.get(i + AHEAD) {
-                vectors.prefetch(later.point());
-            }
-            let score = vectors.cosine(query, point.point()).ok_or_else(damaged)?;
-            hits.push((Hit { id: self.id(point.point()), score }, point.point()));
+        let mut hits = if points.len() >= 2 * ORDERED_AT_ONCE {
+            let parts = points.par_chunks(ORDERED_AT_ONCE);
+            parts.map(|points| self.scored(query, points)).collect::<Option<Vec<_>>>()
+        } else {
+            self.scored(query, points).map(|hits| vec![hits])
         }
+        .ok_or_else(damaged)?
+        .concat();
         hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
         hits.truncate(k);
         if !hits.iter().all(|(_, point)| vectors.is_sound(*point)) {
             return Err(damaged());
         }
         Ok(hits.into_iter().map(|(hit, _)| hit).collect())
+    }
+
+    /// Some points with their cosines, in their order; `None` when one has none.
+    fn scored(&self, query: &Embedding, points: &[u32]) -> Option<Vec<(Hit, u32)>> {
+        let vectors = self.vectors();
+        points.iter().take(AHEAD).for_each(|point| vectors.prefetch(*point));
+        let scored = points.iter().enumerate().map(|(i, point)| {
+            if let Some(later) = points.get(i + AHEAD) {
+                vectors.prefetch(*later);
+            }
+            let score = vectors.cosine(query, *point)?;
+            Some((Hit { id: self.id(*point), score }, *point))
+        });
+        scored.collect()
     }
 
     pub(super) fn vectors(&self) -> Vectors<'_> {

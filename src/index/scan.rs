@@ -1,6 +1,7 @@
 //! Comparing the query with every code: exact among the codes, on all threads.
 
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -9,49 +10,82 @@ use super::codes::{Codes, Near};
 /// Rows compared between two looks at what is nearest: their distances stay in the nearest cache.
 const STRIDE: usize = 256;
 
+/// Rows asked for at once when they lie apart.
+const SOME: usize = 64;
+
 /// Rows that are worth a task.
 const TASK: usize = 4_096;
 
 /// The `k` nearest of all points, best first, ties by the lower point.
 pub(super) fn scan(codes: Codes<'_>, query: &[u8], k: usize) -> Vec<Near> {
-    let count = codes.len();
+    in_tasks(codes.len(), k, |range| {
+        let mut nearest = Nearest::new(k.min(range.len()));
+        let mut points = Vec::with_capacity(STRIDE);
+        for start in range.clone().step_by(STRIDE) {
+            points.clear();
+            points.extend(start as u32..(start + STRIDE).min(range.end) as u32);
+            nearest.compare(codes, query, &points);
+        }
+        nearest.found.into_vec()
+    })
+}
+
+/// The `k` nearest of some points, best first, ties by the lower point.
+pub(super) fn scan_some(codes: Codes<'_>, query: &[u8], points: &[u32], k: usize) -> Vec<Near> {
+    in_tasks(points.len(), k, |range| {
+        let mut nearest = Nearest::new(k.min(range.len()));
+        for points in points[range].chunks(SOME) {
+            // They lie apart, so the processor does not see which comes next.
+            points.iter().for_each(|point| codes.prefetch(*point));
+            nearest.compare(codes, query, points);
+        }
+        nearest.found.into_vec()
+    })
+}
+
+/// The `k` nearest of `0..count`, put together from what each task finds in its part.
+fn in_tasks(count: usize, k: usize, part: impl Fn(Range<usize>) -> Vec<Near> + Sync) -> Vec<Near> {
     if k == 0 {
         return Vec::new();
     }
     let tasks = (count / TASK).clamp(1, 4 * rayon::current_num_threads());
     let mut nearest = if tasks == 1 {
-        part(codes, query, k, 0, count)
+        part(0..count)
     } else {
         let bounds = |task: usize| task * count / tasks;
         let parts = (0..tasks).into_par_iter();
-        let parts = parts.map(|task| part(codes, query, k, bounds(task), bounds(task + 1)));
-        parts.collect::<Vec<_>>().concat()
+        parts.map(|task| part(bounds(task)..bounds(task + 1))).collect::<Vec<_>>().concat()
     };
     nearest.sort_unstable();
     nearest.truncate(k);
     nearest
 }
 
-/// The `k` nearest of the points `from..to`, in no order.
-fn part(codes: Codes<'_>, query: &[u8], k: usize, from: usize, to: usize) -> Vec<Near> {
-    let mut found: BinaryHeap<Near> = BinaryHeap::with_capacity(k.min(to - from));
-    let (mut points, mut distances) = (Vec::with_capacity(STRIDE), Vec::new());
-    for start in (from..to).step_by(STRIDE) {
-        points.clear();
-        points.extend(start as u32..(start + STRIDE).min(to) as u32);
-        codes.distances(query, &points, &mut distances);
-        for (point, distance) in points.iter().zip(&distances) {
+/// The nearest so far, farthest first.
+struct Nearest {
+    most: usize,
+    found: BinaryHeap<Near>,
+    distances: Vec<u32>,
+}
+
+impl Nearest {
+    fn new(most: usize) -> Self {
+        Self { most, found: BinaryHeap::with_capacity(most), distances: Vec::new() }
+    }
+
+    fn compare(&mut self, codes: Codes<'_>, query: &[u8], points: &[u32]) {
+        codes.distances(query, points, &mut self.distances);
+        for (point, distance) in points.iter().zip(&self.distances) {
             let near = Near::new(*distance, *point);
-            if found.len() < k {
-                found.push(near);
-            } else if let Some(mut farthest) = found.peek_mut()
+            if self.found.len() < self.most {
+                self.found.push(near);
+            } else if let Some(mut farthest) = self.found.peek_mut()
                 && near < *farthest
             {
                 *farthest = near;
             }
         }
     }
-    found.into_vec()
 }
 
 #[cfg(test)]
@@ -70,6 +104,11 @@ mod tests {
         all.sort_unstable();
         for k in [0, 1, 10, 1_000, 30_000] {
             assert_eq!(scan(codes, query, k), all[..k.min(20_000)], "{k}");
+            let some: Vec<u32> = (0..20_000).filter(|point| point % 3 == 1).collect();
+            let mut among = all.clone();
+            among.retain(|near| near.point() % 3 == 1);
+            among.truncate(k);
+            assert_eq!(scan_some(codes, query, &some, k), among, "{k}");
         }
     }
 }

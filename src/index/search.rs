@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
+use super::among::Among;
 use super::codes::{Codes, Near};
 use super::graph::Graph;
 
@@ -47,15 +48,33 @@ impl Scratch {
         query: &[u8],
         ef: usize,
     ) -> Vec<Near> {
-        if space.codes.len() == 0 || ef == 0 {
-            return Vec::new();
-        }
+        let nearest = self
+            .with_room(space, |room| room.search(hidden, space, query, ef, usize::MAX, |_| true));
+        nearest.expect("no end was set")
+    }
+
+    /// The up to `ef` nearest of some points that a search with so many of them in view comes upon, best
+    /// first. The others are passed through. `None` when it has measured more than `budget` distances.
+    pub(super) fn search_among(
+        &self,
+        among: &Among,
+        space: &Space<'_>,
+        query: &[u8],
+        ef: usize,
+        budget: usize,
+    ) -> Option<Vec<Near>> {
+        self.with_room(space, |room| {
+            room.search(None, space, query, ef, budget, |point| among.holds(point))
+        })
+    }
+
+    fn with_room<T>(&self, space: &Space<'_>, search: impl FnOnce(&mut Room) -> T) -> T {
         let rooms = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut room = rooms().pop().unwrap_or_default();
         room.begin(space.codes.len());
-        let nearest = room.search(hidden, space, query, ef);
+        let found = search(&mut room);
         rooms().push(room);
-        nearest
+        found
     }
 }
 
@@ -71,13 +90,20 @@ impl Room {
         self.found.clear();
     }
 
+    /// The way leads over all points but the hidden one; what does not pass is no result, and so makes
+    /// the search go on until enough of what does is nearer than all that is left.
     fn search(
         &mut self,
         hidden: Option<u32>,
         space: &Space<'_>,
         query: &[u8],
         ef: usize,
-    ) -> Vec<Near> {
+        budget: usize,
+        passes: impl Fn(u32) -> bool,
+    ) -> Option<Vec<Near>> {
+        if space.codes.len() == 0 || ef == 0 {
+            return Some(Vec::new());
+        }
         let best = self.descend(hidden, space, query);
         let Room { seen, search, open, found, fresh, distances } = self;
         seen[best.point() as usize] = *search;
@@ -86,7 +112,10 @@ impl Room {
         }
         // What may lead further, nearest first; and the ef nearest so far, farthest first.
         open.push(Reverse(best));
-        found.push(best);
+        if passes(best.point()) {
+            found.push(best);
+        }
+        let mut measured = 0;
         while let Some(Reverse(next)) = open.pop() {
             if found.len() >= ef && found.peek().is_some_and(|farthest| next > *farthest) {
                 break;
@@ -99,17 +128,25 @@ impl Room {
                     fresh.push(point);
                 }
             }
+            measured += fresh.len();
+            if measured > budget {
+                return None;
+            }
             space.codes.distances(query, fresh, distances);
             for (point, distance) in fresh.iter().zip(&*distances) {
                 let near = Near::new(*distance, *point);
                 if found.len() < ef {
-                    found.push(near);
+                    if passes(*point) {
+                        found.push(near);
+                    }
                 } else {
                     let mut farthest = found.peek_mut().expect("ef is not 0");
                     if near >= *farthest {
                         continue;
                     }
-                    *farthest = near;
+                    if passes(*point) {
+                        *farthest = near;
+                    }
                 }
                 open.push(Reverse(near));
             }
@@ -119,7 +156,7 @@ impl Room {
         }
         let mut nearest: Vec<Near> = found.drain().collect();
         nearest.sort_unstable();
-        nearest
+        Some(nearest)
     }
 
     /// The point of the base layer where the layers above lead to.

@@ -57,19 +57,18 @@ impl Library {
             return Ok(Err(damaged));
         }
         let wanted = index.params().recall;
-        let search = Search {
-            model: model.clone(),
-            index: Some(index),
-            passing: None,
-            whitening: None,
-            options,
-        };
+        let indexed = Some(self.indexed(model, index, None)?);
+        let (model, (passing, whitening)) = (model.clone(), (None, None));
+        let search = Search { model, indexed, passing, whitening, options };
         let mut queries = Vec::new();
-        for id in self.sample(model, sample, seed)? {
-            queries.push(Query { embedding: self.embedding_of(model, id)?, nearest: Vec::new() });
+        for id in self.sample(&search.model, sample, seed)? {
+            queries.push(Query {
+                embedding: self.embedding_of(&search.model, id)?,
+                nearest: Vec::new(),
+            });
         }
         let mut block = Vec::with_capacity(BLOCK);
-        self.each_newer(model, Sequence(0), |id, embedding| {
+        self.each_newer(&search.model, Sequence(0), |id, embedding| {
             block.push((id, embedding));
             if block.len() == BLOCK {
                 watch.check()?;

@@ -67,6 +67,11 @@ fn a_filter_gives_what_comparing_all_that_pass_gives() {
             let query = library.embedding_of(&model, ImageId(id)).unwrap();
             let options = FindOptions { filter: Some(filter.clone()), ..FindOptions::default() };
             let found = library.find(&model, &query, &options, &watch).unwrap();
+            let hnsw = FindOptions { search: index::Search::Hnsw, ..options.clone() };
+            let by_graph = library.find(&model, &query, &hnsw, &watch).unwrap();
+            assert_eq!(by_graph.len(), found.len());
+            let same = by_graph.iter().filter(|hit| found.contains(hit)).count();
+            assert!(same + 1 >= found.len(), "image {id}, {filter:?}: {same} by the graph");
             let exact = FindOptions { exact: true, ..options };
             let expected = library.find(&model, &query, &exact, &watch).unwrap();
             assert_eq!(found.len(), passing.min(10));

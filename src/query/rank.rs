@@ -4,7 +4,7 @@ use super::{Match, Search, Wanted};
 use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::library::Library;
-use crate::record::{Hit, ImageId};
+use crate::record::Hit;
 
 /// How hits are ordered and scored. `benches/RESULTS.md` says what each gains and loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,17 +66,16 @@ impl Library {
         query: &Embedding,
         wanted: &Wanted<'_>,
     ) -> Result<Vec<Match>> {
-        let (Some(index), Some(whitening)) = (&search.index, &search.whitening) else {
+        let (Some(indexed), Some(whitening)) = (&search.indexed, &search.whitening) else {
             return self.by_cosine(search, query, wanted);
         };
         let Some(query) = whitening.apply(query) else { return Ok(Vec::new()) };
         let damaged = |source| self.index_unreadable(&search.model, source);
-        let mut hits = index.whitened(whitening, &query).map_err(damaged)?;
-        let tail = self.newer(search, index, |embedding| {
+        let mut hits = indexed.index.whitened(whitening, &query).map_err(damaged)?;
+        let tail = self.newer(search, indexed, |embedding| {
             whitening.apply(embedding).map_or(0.0, |embedding| query.cosine(&embedding))
         })?;
-        let newer: std::collections::HashSet<ImageId> = tail.iter().map(|hit| hit.id).collect();
-        hits.retain(|hit| search.passes(hit.id) && !newer.contains(&hit.id));
+        hits.retain(|hit| search.passes(hit.id) && !indexed.newer.contains(&hit.id));
         hits.extend(tail);
         hits.sort_by(Hit::best_first);
         self.matches(hits, search, wanted)

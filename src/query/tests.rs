@@ -71,7 +71,7 @@ proptest! {
         let mut library = Library::open(dir.path()).unwrap();
         add(&mut library, 0..indexed, seed);
         let model = library.model(None).unwrap();
-        let params = Params { code_width: 16, recall: 0.9, ..Params::default() };
+        let params = Params { code_width: Some(16), recall: 0.9, ..Params::default() };
         library.rebuild_index_as(&model, params, &Watch::none()).unwrap();
         add(&mut library, indexed..indexed + newer, seed ^ 1);
         let gone: Vec<usize> = gone.into_iter().filter(|name| *name < indexed + newer).collect();
@@ -93,6 +93,21 @@ proptest! {
                     prop_assert!(!gone.contains(&(found.hit.id.0 as usize - 1)));
                     let stored = library.embedding_of(&model, found.hit.id).unwrap();
                     prop_assert_eq!(found.hit.score, query.cosine(&stored));
+                }
+            }
+            for (filter, threes) in [("path:*3.jpg", true), ("not path:*3.jpg", false)] {
+                let passes = |name: &usize| (name % 10 == 3) == threes;
+                let passing = alive.iter().filter(|name| passes(name)).count();
+                for search in [Search::Auto, Search::Hnsw, Search::Exact] {
+                    let filter = Some(filter.parse().unwrap());
+                    let options = FindOptions { k, search, filter, ..FindOptions::default() };
+                    let found = library.find(&model, &query, &options, &Watch::none()).unwrap();
+                    prop_assert_eq!(found.len(), k.min(passing));
+                    for found in &found {
+                        let name = found.hit.id.0 as usize - 1;
+                        prop_assert!(passes(&name) && !gone.contains(&name), "{}", name);
+                    }
+                    prop_assert!(!passes(name) || found[0].hit.id == id, "{:?}", search);
                 }
             }
             for rank in [Ranking::Whitened, Ranking::Expanded] {

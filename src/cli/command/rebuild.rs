@@ -27,9 +27,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     recall: Option<f64>,
 
-    /// Components of the codes that are searched, one byte each [default: as before, or 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..=4096))]
-    code_width: Option<u16>,
+    /// Components of the codes that are searched, one byte each; `auto`: as many as keep 80 % of the
+    /// variance, from 64 to 384 [default: as before, or auto]
+    #[arg(long, value_name = "N", value_parser = code_width)]
+    code_width: Option<CodeWidth>,
+}
+
+/// How wide codes shall be; by the spectrum without a number.
+#[derive(Debug, Clone, Copy)]
+struct CodeWidth(Option<usize>);
+
+fn code_width(text: &str) -> Result<CodeWidth, String> {
+    if text == "auto" {
+        return Ok(CodeWidth(None));
+    }
+    let width = text.parse().ok().filter(|width| (16..=4096).contains(width));
+    let width = width.ok_or_else(|| "expected `auto` or a number from 16 to 4096".to_owned())?;
+    Ok(CodeWidth(Some(width)))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -43,7 +57,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let model = library.model(args.model.as_deref())?;
     let mut params = library.index_params(&model).unwrap_or_default();
     params.recall = args.recall.unwrap_or(params.recall);
-    params.code_width = args.code_width.map_or(params.code_width, usize::from);
+    params.code_width = args.code_width.map_or(params.code_width, |CodeWidth(width)| width);
     let index = library.rebuild_index_as(&model, params, &context.watch())?;
     let mut out = context.stdout();
     writeln!(out, "{} images in {}", index.len(), index.generation())?;

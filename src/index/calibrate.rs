@@ -39,7 +39,14 @@ pub struct Calibration {
 
 impl Calibration {
     /// For libraries that are scanned anyway.
-    const UNMEASURED: Self = Self { ef_search: 96, rerank: 64, recall: 1.0, sample: 0 };
+    pub(super) const UNMEASURED: Self = Self { ef_search: 96, rerank: 64, recall: 1.0, sample: 0 };
+}
+
+impl Calibration {
+    /// Whether the graph found as much as was wanted, by what was measured.
+    pub(super) fn reaches(&self, wanted: f64) -> bool {
+        self.sample == 0 || self.recall >= wanted
+    }
 }
 
 /// Finds the cheapest search that reaches `wanted`, in (0, 1], by one standard error; the deepest that
@@ -153,6 +160,13 @@ fn best(mut scored: Vec<(f32, u32)>) -> Vec<(f32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_graph_that_finds_too_little_is_told() {
+        let found = |recall| Calibration { recall, sample: 400, ..Calibration::UNMEASURED };
+        assert!(found(0.99).reaches(0.99) && !found(0.9657).reaches(0.99));
+        assert!(Calibration::UNMEASURED.reaches(1.0));
+    }
 
     #[test]
     fn recall_counts_what_is_found_early_enough() {

@@ -42,7 +42,8 @@ const ORDERED_AT_ONCE: usize = 32;
 /// How candidates are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Search {
-    /// By scanning up to 10,000 images, else by the graph.
+    /// By scanning up to 10,000 images, else by the graph; by scanning, too, where the graph does not find as
+    /// much as was asked for when it was built.
     #[default]
     Auto,
     /// By the graph: most of the nearest, see [`Params::recall`]. Where more than a fifth of all images
@@ -202,7 +203,11 @@ impl Index {
         let scaled = |ten: usize| ten.max(ten.saturating_mul(k).div_ceil(10)).max(k);
         let ef = scaled(ef_search).max(scaled(rerank));
         let scan = match how {
-            Search::Auto => self.len() <= SCAN_UP_TO,
+            // Of a million photos a graph may miss more than was asked for, however deep it looks.
+            Search::Auto => {
+                let Manifest { calibration, params, .. } = &self.manifest;
+                self.len() <= SCAN_UP_TO || !calibration.reaches(params.recall)
+            }
             Search::Hnsw => false,
             Search::Exact => true,
         };

@@ -136,7 +136,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum How {
-    /// Exact up to 10,000 images, the graph beyond
+    /// Exact up to 10,000 images and where the graph finds too little, else the graph
     Auto,
     /// By the graph, as deep as `rebuild --recall` says
     Hnsw,

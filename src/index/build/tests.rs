@@ -193,9 +193,11 @@ fn bursts_of_near_copies_hide_nothing() {
     for query in all.iter().step_by(20) {
         let tenth = index.search(query, 10, Search::Exact).unwrap()[9].score;
         let near = by_graph(&index, query, 10, 64);
-        found += near.iter().filter(|hit| hit.score >= tenth).count();
+        // Shots of a scene are as near as each other, but for less than codes tell apart; what is hidden
+        // leaves its place to another scene.
+        found += near.iter().filter(|hit| hit.score >= tenth - 0.001).count();
         wanted += 10;
     }
     let recall = f64::from(found as u32) / f64::from(wanted);
-    assert!(recall >= 0.97, "recall@10 {recall} of the scan's, seed {SEED}");
+    assert!(recall >= 0.98, "recall@10 {recall} of the scan's, seed {SEED}");
 }

@@ -30,7 +30,8 @@ const TIMED: (usize, usize) = (8, 5);
 /// How to quantise.
 #[derive(Debug, Clone)]
 pub struct QuantiseOptions {
-    /// The new model's name; by default the old one's with `-int8` behind it.
+    /// The new model's name; by default the old one's with `-int8` behind it, or `-int8-own` where a mirror or
+    /// the zoo has a model of that name.
     pub name: Option<String>,
     /// Photos whose values choose the scales. A quarter as many again is compared with the original.
     pub images: usize,
@@ -120,24 +121,24 @@ fn new_name(
     wanted: Option<&str>,
     watch: &Watch<'_>,
 ) -> Result<String> {
+    // Installed, known to be somewhere, or neither.
     let taken = |name: &str| match models.on_this_machine(Some(name), watch) {
-        Ok(_) => Ok(true),
-        Err(Error::ModelUnknown { .. }) => Ok(false),
+        Ok(found) => Ok(Some(found.is_ok())),
+        Err(Error::ModelUnknown { .. }) => Ok(None),
         Err(error) => Err(error),
     };
-    let name = match wanted {
-        Some(name) => name.to_owned(),
-        None => {
-            // A model that was named by its path.
-            let stem = Path::new(&model.entry.name).file_stem().unwrap_or_default();
-            let plain = match model.entry.name.contains(std::path::is_separator) {
-                true => stem.to_string_lossy().into_owned(),
-                false => model.entry.name.clone(),
-            };
-            format!("{plain}-int8")
-        }
+    // A model that was named by its path goes by the file's name.
+    let stem = Path::new(&model.entry.name).file_stem().unwrap_or_default();
+    let plain = match model.entry.name.contains(std::path::is_separator) {
+        true => stem.to_string_lossy().into_owned(),
+        false => model.entry.name.clone(),
     };
-    if taken(&name)? { Err(Error::ModelExists { name }) } else { Ok(name) }
+    let mut name = wanted.map_or_else(|| format!("{plain}-int8"), str::to_owned);
+    if wanted.is_none() && taken(&name)? == Some(false) {
+        // The zoo has 8-bit models of its own by that name.
+        name = format!("{plain}-int8-own");
+    }
+    if taken(&name)?.is_some() { Err(Error::ModelExists { name }) } else { Ok(name) }
 }
 
 /// Up to `wanted` photos of a folder, as the network takes them: the same ones each time, from all over it.

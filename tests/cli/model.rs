@@ -193,6 +193,20 @@ fn a_model_in_8_bits_is_made_by_photos_and_used() {
 }
 
 #[test]
+fn a_model_in_8_bits_does_not_take_the_name_of_one_in_the_mirror() {
+    let sandbox = sandbox();
+    sandbox.photos("photos", 24);
+    let manifest = sandbox.path("mirror/models.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (head, entry) = text.split_once("[[model]]").unwrap();
+    let other = entry.replace("name = \"tiny\"", "name = \"tiny-int8\"");
+    fs::write(&manifest, format!("{head}[[model]]{entry}\n[[model]]{other}")).unwrap();
+    let quantize = ["quantize", "tiny", "--calibrate", "photos", "--images", "16"];
+    let told = model(&sandbox, &quantize).exits(0).text();
+    assert!(told.starts_with("tiny-int8-own: "), "{told}");
+}
+
+#[test]
 fn too_few_photos_choose_no_scales() {
     let sandbox = sandbox();
     sandbox.photos("photos", 3);

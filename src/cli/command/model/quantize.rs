@@ -36,7 +36,7 @@ pub(super) struct Quantize {
         value_parser = clap::value_parser!(u32).range(16..=5_000)
     )]
     images: u32,
-    /// The new model's name [default: the other's with -int8 behind it]
+    /// The new model's name [default: the other's with -int8 behind it, or -int8-own where that is known]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]

@@ -225,6 +225,13 @@ fn networks_of_the_zoo_s_families_lose_their_classifiers() {
     command.arg(Path::new(REFERENCE).join("light.py")).arg(env!("CARGO_BIN_EXE_likeness"));
     let told = Run::of(command.arg(sandbox.path("light"))).exits(0).text();
     assert_eq!(told.lines().count(), 9, "{told}");
+
+    // Caffe2's file: sums for additions, weights listed as inputs, one picture at a time.
+    sandbox.photos("photos", 24);
+    let quantize = ["model", "quantize", "resnet50", "--calibrate", "photos", "--images", "16"];
+    let mut quantize = sandbox.command(&quantize);
+    let told = Run::of(quantize.env("XDG_DATA_HOME", sandbox.path("light"))).exits(0).text();
+    assert!(told.starts_with("resnet50-int8: "), "{told}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod conv;
 mod plan;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use activations::Activations;
 pub use conv::WeightBits;
@@ -24,6 +24,7 @@ use self::plan::{Plan, is_addition};
 use super::encode::{node_field, node_with_inputs, tensor_field, value_info_field};
 use super::onnx::{Dim, FLOAT, Kind, Model, Node, UINT8};
 use super::trace::Trace;
+use super::wire::Malformed;
 
 /// In the names of all tensors that are added.
 const MARK: &str = "_likeness_";
@@ -45,6 +46,7 @@ impl Quantiser {
     /// # Errors
     /// The reason why it cannot be quantised.
     pub fn new(folded: Vec<u8>) -> Result<Self, String> {
+        let folded = without_unused_inputs(&folded).map_err(|error| error.to_string())?;
         let model = Model::parse(&folded).map_err(|error| error.to_string())?;
         let trace = Trace::new(&model.graph)?;
         check_operators(&model)?;
@@ -129,6 +131,20 @@ impl Quantiser {
         let ir_version = model.ir_version.max(IR_VERSION);
         model.with_graph_of_version(pieces, ir_version, model.opset.max(OPSET)).concat()
     }
+}
+
+/// Old files list their weights as inputs, too; of weights that were folded away the listing is left.
+fn without_unused_inputs(folded: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let model = Model::parse(folded)?;
+    let nodes = model.graph.nodes();
+    let used: HashSet<&str> =
+        nodes.flat_map(|node| node.inputs.iter().chain(&node.captured).copied()).collect();
+    let kept = model.graph.parts.iter().filter(|part| match &part.kind {
+        Kind::Input(info) => used.contains(info.name),
+        _ => true,
+    });
+    let pieces = kept.map(|part| Cow::Borrowed(part.raw)).collect();
+    Ok(model.with_graph(pieces).concat())
 }
 
 /// A node's inputs, those that are rounded in their rounded form.

@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use super::*;
 use crate::model::wire::{put_bytes, put_int};
 
@@ -96,6 +94,20 @@ fn the_graph_reads_rounded_tensors_and_8_bit_weights() {
         assert!(node.inputs.iter().all(|input| made.contains(input)), "{node:?}");
         made.extend(&node.outputs);
     }
+}
+
+#[test]
+fn what_is_left_of_folded_weights_is_no_input() {
+    let mut folded = Folded::new();
+    // As before file version 4: the weights that remain, and one that went.
+    folded.graph.extend(value_info_field(11, "first.w", &[Dim::Fixed(4); 4]));
+    folded.graph.extend(value_info_field(11, "bn.scale", &[Dim::Fixed(4)]));
+    let quantiser = Quantiser::new(folded.file()).unwrap();
+    assert_eq!(quantiser.image(), "image");
+    let bytes = quantiser.quantise(&seen(&quantiser), WeightBits::Eight);
+    let inputs = Model::parse(&bytes).unwrap();
+    let inputs: Vec<_> = inputs.graph.inputs().map(|input| input.name).collect();
+    assert_eq!(inputs, ["image"]);
 }
 
 #[test]

@@ -77,6 +77,17 @@ impl Quantize {
             facts.images, facts.checked, facts.cosine_mean, facts.cosine_min, facts.speed, facts.of,
         )?;
         out.flush()?;
+        if facts.speed < 1.1 {
+            watch.note(format!(
+                "it gains nothing here: what lies between its convolutions, or this processor, does not work in \
+                 8 bits; `likeness model remove {name}` takes it away"
+            ));
+        }
+        if facts.cosine_mean < 0.99 {
+            watch.note(
+                "its features differ more than usual: see what `likeness evaluate` says before you move over",
+            );
+        }
         Ok(Exit::Done)
     }
 }

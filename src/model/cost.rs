@@ -12,8 +12,8 @@ use crate::network::Layout;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Weights and biases of convolutions and linear layers, and scale and shift of each normalised channel:
-    /// what PyTorch counts for such networks.
-    pub parameters: u64,
+    /// what PyTorch counts for such networks. `None` where the graph does not tell all shapes.
+    pub parameters: Option<u64>,
     /// Multiplications, each with an addition, of convolutions and linear layers for one picture; `None` where
     /// the graph does not tell all shapes.
     pub multiply_adds: Option<u64>,
@@ -45,17 +45,19 @@ struct Counter<'t, 'g, 'a> {
 
 impl<'a> Counter<'_, '_, 'a> {
     fn count(&mut self, graph: &Graph<'a>) -> Cost {
-        let (mut parameters, mut multiply_adds) = (0, Some(0u64));
+        let (mut parameters, mut multiply_adds) = (Some(0u64), Some(0u64));
         for node in graph.nodes() {
             let Some(&output) = node.outputs.first() else { continue };
             if !self.trace.is_dynamic(output) {
                 continue;
             }
-            parameters += self.parameters(node);
+            parameters = parameters.zip(self.parameters(node)).map(|(sum, more)| sum + more);
             let input = node.inputs.iter().find(|name| self.trace.is_dynamic(name));
             let shape = input.and_then(|name| self.shapes.get(name)).cloned();
             let made = shape.as_deref().and_then(|shape| self.shape_of(node, shape));
-            if let Some(weights) = self.multiplied(node) {
+            if is_integer(node) || self.is_layer(node) && self.multiplied(node).is_none() {
+                multiply_adds = None;
+            } else if let Some(weights) = self.multiplied(node) {
                 let places = made.as_deref().map(|made| self.places(node, made, &weights));
                 multiply_adds = multiply_adds.zip(places).map(|(sum, places)| {
                     sum.saturating_add(places.saturating_mul(weights.iter().product()))
@@ -74,20 +76,28 @@ impl<'a> Counter<'_, '_, 'a> {
         shape.into_iter().map(|length| u64::try_from(length).ok()).collect()
     }
 
-    /// The weights that a convolution or a linear layer multiplies with.
-    fn multiplied(&self, node: &Node<'a>) -> Option<Shape> {
-        let is_layer = ["Conv", "Gemm", "MatMul"].iter().any(|op| node.is(op));
-        self.constant(node.input(1).filter(|_| is_layer)?)
+    /// Whether a node is a convolution or a linear layer with weights, which do not depend on the picture.
+    fn is_layer(&self, node: &Node<'a>) -> bool {
+        let multiplies = ["Conv", "Gemm", "MatMul"].iter().any(|op| node.is(op));
+        multiplies && node.input(1).is_some_and(|weights| !self.trace.is_dynamic(weights))
     }
 
-    fn parameters(&self, node: &Node<'a>) -> u64 {
-        let size = |index| node.input(index).and_then(|name| self.constant(name));
-        let size = |index| size(index).map_or(0, |shape| shape.iter().product::<u64>());
-        match self.multiplied(node) {
-            Some(weights) => weights.iter().product::<u64>() + size(2),
-            None if node.is("BatchNormalization") => size(1) + size(2),
-            None => 0,
+    /// The weights that it multiplies with.
+    fn multiplied(&self, node: &Node<'a>) -> Option<Shape> {
+        self.constant(node.input(1).filter(|_| self.is_layer(node))?)
+    }
+
+    /// `None` where the graph does not tell how many they are.
+    fn parameters(&self, node: &Node<'a>) -> Option<u64> {
+        let size = |index| match node.input(index) {
+            Some(name) => self.constant(name).map(|shape| shape.iter().product::<u64>()),
+            None => Some(0),
+        };
+        if is_integer(node) {
+            return None;
         }
+        let counts = self.is_layer(node) || node.is("BatchNormalization");
+        if counts { Some(size(1)? + size(2)?) } else { Some(0) }
     }
 
     /// How often each weight is used.
@@ -147,6 +157,8 @@ impl<'a> Counter<'_, '_, 'a> {
             "BatchNormalization",
             "Cast",
             "Clip",
+            "DequantizeLinear",
+            "QuantizeLinear",
             "Div",
             "Dropout",
             "Elu",
@@ -172,6 +184,11 @@ impl<'a> Counter<'_, '_, 'a> {
         let largest = inputs.max_by_key(|shape| shape.iter().product::<u64>());
         KEEP.iter().any(|op| node.is(op)).then(|| largest.cloned())?
     }
+}
+
+/// Operators on 8-bit integers, which keep their weights elsewhere among their inputs.
+fn is_integer(node: &Node<'_>) -> bool {
+    ["QLinear", "QGemm", "ConvInteger", "MatMulInteger"].iter().any(|op| node.op.starts_with(op))
 }
 
 /// The lengths behind the batch, where all are said.
@@ -235,7 +252,7 @@ mod tests {
         let mut file = Vec::new();
         put_bytes(&mut file, 7, &graph.concat());
         let cost = Cost::of(&file, 10, Layout::Nchw).unwrap();
-        assert_eq!(cost.parameters, 8 * 27 + 8 + 80);
+        assert_eq!(cost.parameters, Some(8 * 27 + 8 + 80));
         // 8 x 8 places without padding.
         assert_eq!(cost.multiply_adds, Some(64 * 8 * 27 + 80));
     }

@@ -101,8 +101,13 @@ impl<'g, 'a> Trace<'g, 'a> {
                 shape = Some(self.integers(node.input(0)?)?);
                 break;
             } else if node.is("Reshape") {
-                let lengths = self.integers(node.input(1)?)?;
-                // A length to be worked out (-1) or copied (0) would need the data's shape.
+                let mut lengths = self.integers(node.input(1)?)?;
+                if let Some(rest) = lengths.iter().position(|&length| length == -1) {
+                    lengths[rest] = 1;
+                    let others = lengths.iter().product::<i64>();
+                    lengths[rest] = self.weight_count(node.input(0)?)?.checked_div(others)?;
+                }
+                // A length that is copied (0) would need the data's shape.
                 shape = Some(lengths.iter().all(|&length| length > 0).then_some(lengths)?);
                 break;
             } else if node.is("Transpose") {
@@ -126,6 +131,29 @@ impl<'g, 'a> Trace<'g, 'a> {
             };
         }
         Some(shape)
+    }
+
+    /// How many values a weight has, which may be looked up in a table, cast and reshaped in the graph.
+    fn weight_count(&self, tensor: &'a str) -> Option<i64> {
+        let (mut tensor, mut times) = (tensor, 1i64);
+        for _ in 0..FUEL {
+            if let Some(constant) = self.constants.get(tensor) {
+                return constant.dims.iter().try_fold(times, |n, length| n.checked_mul(*length));
+            }
+            let node = self.maker(tensor)?;
+            if node.is("Gather") && node.int("axis", 0) == 0 {
+                // For each index a row of the table.
+                let table = self.weight_shape(node.input(0)?)?;
+                times =
+                    table.get(1..)?.iter().try_fold(times, |n, length| n.checked_mul(*length))?;
+                tensor = node.input(1)?;
+            } else if ["Cast", "Identity", "Reshape", "Transpose"].iter().any(|op| node.is(op)) {
+                tensor = node.input(0)?;
+            } else {
+                return None;
+            }
+        }
+        None
     }
 
     /// The values of a constant list of integers, such as a shape.

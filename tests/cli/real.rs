@@ -96,6 +96,10 @@ fn eight_bits_find_what_floats_find() {
     let sandbox = Sandbox::new();
     let photos = |kind: &str| shared.join("photos").join(kind).to_str().unwrap().to_owned();
     let (categories, objects) = (photos("categories"), photos("objects"));
+    // Weights that are looked up in the graph are counted, too.
+    sandbox.run(&["model", "fetch"]).exits(0);
+    let float = sandbox.run(&["model", "show", "--json"]).exits(0).json();
+    assert_eq!(float["network"]["cost_before"]["parameters"], 25_557_032, "{float}");
     let args = ["model", "quantize", "--calibrate", &categories, "--images", "48"];
     sandbox.run(&args).exits(0);
     let shown = sandbox.run(&["model", "show", "resnet50-pq-int8", "--json"]).exits(0).json();

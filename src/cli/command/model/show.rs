@@ -114,17 +114,13 @@ fn print_facts(
         writeln!(out, "tensors      {} -> {}", facts.input, facts.output)?;
         writeln!(out, "taken off    {removed}")?;
         if let Some((before, after)) = facts.cost_before.zip(facts.cost) {
-            writeln!(
-                out,
-                "parameters   {} of {}",
-                millions(after.parameters),
-                millions(before.parameters)
-            )?;
-            let products = after.multiply_adds.zip(before.multiply_adds);
-            let products = products
-                .map(|(after, before)| format!("{} of {}", millions(after), millions(before)));
-            let products = products.unwrap_or_else(|| "not told by the graph".into());
-            writeln!(out, "multiply-add {products} a picture")?;
+            let told = |after: Option<u64>, before: Option<u64>| match after.zip(before) {
+                Some((after, before)) => format!("{} of {}", millions(after), millions(before)),
+                None => "not told by the graph".into(),
+            };
+            writeln!(out, "parameters   {}", told(after.parameters, before.parameters))?;
+            let products = told(after.multiply_adds, before.multiply_adds);
+            writeln!(out, "multiply-add {products}, for one picture")?;
         }
     }
     Ok(())

@@ -97,7 +97,8 @@ impl Engine {
         self.run(session, self.tensor(photo, decoding, name)?, name)
     }
 
-    fn tensor(
+    /// One photo as the network takes it. `name` is what an error calls it.
+    pub(crate) fn tensor(
         &self,
         photo: &PhotoBytes,
         decoding: &DecodeOptions,

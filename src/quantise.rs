@@ -11,7 +11,7 @@ use crate::embedding::{Embedding, InvalidVector};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::{
-    self, Activations, Installed, ModelEntry, ModelStore, Quantisation, Quantiser, WeightBits,
+    Activations, Installed, ModelEntry, ModelStore, Quantisation, Quantiser, WeightBits,
 };
 use crate::network::{FeatureNetwork, InputTensor};
 use crate::photo::{self, DecodeOptions};
@@ -161,7 +161,6 @@ fn sample(
     for i in (1..paths.len()).rev() {
         paths.swap(i, (split_mix(&mut state) % (i as u64 + 1)) as usize);
     }
-    let preprocessing = &engine.network().preprocessing;
     let decoding = engine.decoding();
     let mut photos = Vec::with_capacity(wanted);
     for paths in paths.chunks(16) {
@@ -169,8 +168,7 @@ fn sample(
         let tensors: Vec<_> = (paths.par_iter())
             .filter_map(|path| {
                 let photo = photo::read(path, decoding.max_bytes).ok()?;
-                let decoded = photo::decode(&photo, preprocessing, decoding).ok()?;
-                Some(model::normalise(&decoded.pixels, preprocessing))
+                engine.tensor(&photo, decoding, &path.to_string_lossy()).ok()
             })
             .collect();
         photos.extend(tensors);

@@ -198,7 +198,7 @@ fn entry_for(
 }
 
 /// The preprocessing of torchvision's ResNets and of most of the ONNX Model Zoo's.
-const IMAGENET: Preprocessing = Preprocessing {
+pub(super) const IMAGENET: Preprocessing = Preprocessing {
     size: 224,
     resize: 256,
     filter: Filter::Bilinear,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::import::IMAGENET;
 use crate::network::{Channels, Preprocessing};
 
 /// A usual order of channels and range of values.
@@ -34,7 +35,7 @@ impl Preset {
         let plain = ([0.0; 3], [1.0; 3]);
         let (channels, scale, (mean, std)) = match self {
             Preset::Imagenet | Preset::ZooV2 => {
-                (Channels::Rgb, 1.0 / 255.0, ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+                (IMAGENET.channels, IMAGENET.scale, (IMAGENET.mean, IMAGENET.std))
             }
             Preset::CaffeBgr => (Channels::Bgr, 1.0, ([103.939, 116.779, 123.68], [1.0; 3])),
             Preset::TfMinusOneToOne => (Channels::Rgb, 1.0 / 127.5, ([1.0; 3], [1.0; 3])),

@@ -1,10 +1,12 @@
-//! What the two JPEG decoders take for one photo, one thread: why `src/photo/jpeg/mod.rs` chooses as it
-//! does.
+//! What JPEG decoders take for one photo, one thread: why `src/photo/jpeg/mod.rs` has one of its own, and when
+//! it asks the others.
 
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use likeness::network::Preprocessing;
+use likeness::photo::{self, DecodeMode, DecodeOptions};
 use zune_core::bytestream::ZCursor;
 
 use super::{Outcome, median};
@@ -14,18 +16,27 @@ const ROUNDS: usize = 7;
 /// Eighths of the size that libjpeg-turbo's code decodes to.
 const EIGHTHS: [u8; 5] = [1, 2, 3, 4, 8];
 
-/// Prints the milliseconds of each way for each photo; the ways take turns, medians count.
-pub(super) fn run(photos: &[&Path]) -> Outcome<()> {
+/// Prints the milliseconds of each way for each photo; the ways take turns, medians count. likeness's own
+/// include the square that `preprocessing` asks for.
+pub(super) fn run(photos: &[&Path], preprocessing: &Preprocessing) -> Outcome<()> {
+    let exact = DecodeOptions { mode: DecodeMode::Exact, ..DecodeOptions::default() };
     println!("\nmilliseconds of one thread for one photo");
-    println!("{:>24} {:>7} {}", "", "zune", EIGHTHS.map(|e| format!("turbo {e}/8")).join("  "));
+    print!("{:>24} {:>8}   {:>8}   {:>8}   ", "", "fast", "exact", "zune");
+    println!("{}", EIGHTHS.map(|e| format!("turbo {e}/8")).join("  "));
     for path in photos {
         let bytes = fs::read(path)?;
-        let mut spent = vec![Vec::new(); 1 + EIGHTHS.len()];
+        let photo = photo::read(path, u64::MAX)?;
+        let mut spent = vec![Vec::new(); 3 + EIGHTHS.len()];
         for _ in 0..ROUNDS {
+            for (spent, options) in spent.iter_mut().zip([&DecodeOptions::default(), &exact]) {
+                let started = Instant::now();
+                photo::decode(&photo, preprocessing, options)?;
+                spent.push(started.elapsed().as_secs_f64() * 1e3);
+            }
             let started = Instant::now();
             zune_jpeg::JpegDecoder::new(ZCursor::new(&bytes[..])).decode()?;
-            spent[0].push(started.elapsed().as_secs_f64() * 1e3);
-            for (spent, eighths) in spent[1..].iter_mut().zip(EIGHTHS) {
+            spent[2].push(started.elapsed().as_secs_f64() * 1e3);
+            for (spent, eighths) in spent[3..].iter_mut().zip(EIGHTHS) {
                 let started = Instant::now();
                 let mut decoder = mozjpeg::Decompress::new_mem(&bytes)?;
                 decoder.scale(eighths);

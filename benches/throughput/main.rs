@@ -69,7 +69,7 @@ fn main() -> Outcome<()> {
     first_photo(&data, &made.path().join("1mp"), mirror.as_deref(), rounds)?;
     nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)?;
     let first = FOLDERS.map(|(name, ..)| made.path().join(name).join("000.jpg"));
-    decoders::run(&first.each_ref().map(PathBuf::as_path))
+    decoders::run(&first.each_ref().map(PathBuf::as_path), &engines[0].network().preprocessing)
 }
 
 /// The default network; and the same in 8 bits, made by photos.

@@ -89,6 +89,8 @@ pub(super) struct Raster {
     pub(super) size: (u32, u32),
     /// How many pixels of `image` lie along one of the whole picture, at most 1.
     pub(super) scale: f64,
+    /// Left and top of `image`, in pixels of its own: of some pictures only a part is decoded.
+    pub(super) corner: (u32, u32),
     pub(super) metadata: Metadata,
     /// What makes it upright, where the format says so outside of EXIF.
     pub(super) orientation: Option<Orientation>,
@@ -135,7 +137,7 @@ fn decode_or_panic(
         square: preprocessing.size,
         whole: options.region.is_some(),
     };
-    let Raster { image, size, scale, metadata, orientation } = raster(photo, &wanted)?;
+    let Raster { image, size, scale, corner, metadata, orientation } = raster(photo, &wanted)?;
     // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
     let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
     let by_xmp = || metadata.xmp.as_deref().and_then(facts::orientation_of_xmp);
@@ -155,7 +157,7 @@ fn decode_or_panic(
         }
         None => (rgb, size),
     };
-    let source = Source { rgb: &rgb, stored: rgb.dimensions(), whole: looked_at, scale };
+    let source = Source { rgb: &rgb, stored: rgb.dimensions(), corner, whole: looked_at, scale };
     let square = resize::to_square(&source, orientation, preprocessing);
     let pixels = Pixels::new(preprocessing.size, preprocessing.size, square);
     let (width, height) = resize::upright(size, orientation);

@@ -1,7 +1,9 @@
 //! Full-size pixels → the square the network sees.
 
+use std::ops::Range;
+
 use fast_image_resize::images::{Image, ImageRef, TypedImage};
-use fast_image_resize::pixels::U16x3;
+use fast_image_resize::pixels::{InnerPixel, U16x3};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 
@@ -17,18 +19,25 @@ pub(super) struct CropBox {
 }
 
 impl CropBox {
-    /// The same part of a picture that was made smaller by `scale`, to `size`.
-    fn scaled(self, scale: f64, size: (u32, u32)) -> Self {
-        let axis = |start: f64, length: f64, side: u32| {
+    /// The same part, in pixels of what is stored of a picture.
+    fn within(self, source: &Source<'_>) -> Self {
+        let axis = |start: f64, length: f64, corner: u32, side: u32| {
             let side = f64::from(side);
-            let length = (length * scale).min(side);
+            let length = (length * source.scale).min(side);
             // Rounding may leave the far end a hair outside.
-            ((start * scale).min(side - length), length)
+            ((start * source.scale - f64::from(corner)).min(side - length), length)
         };
-        let (left, width) = axis(self.left, self.width, size.0);
-        let (top, height) = axis(self.top, self.height, size.1);
+        let (left, width) = axis(self.left, self.width, source.corner.0, source.stored.0);
+        let (top, height) = axis(self.top, self.height, source.corner.1, source.stored.1);
         Self { left, top, width, height }
     }
+}
+
+/// A part of a picture, in its pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) columns: Range<u32>,
+    pub(super) rows: Range<u32>,
 }
 
 /// Pixels as a decoder gave them.
@@ -37,10 +46,12 @@ pub(super) struct Source<'a> {
     pub(super) rgb: &'a [u8],
     /// Width and height of `rgb`.
     pub(super) stored: (u32, u32),
+    /// Left and top of `rgb` in the picture that it is a part of, in its own pixels.
+    pub(super) corner: (u32, u32),
     /// Width and height of the picture before the decoder made it smaller.
     pub(super) whole: (u32, u32),
-    /// How many pixels of `rgb` lie along one of the whole picture. The stored size is the whole one
-    /// times this, rounded up: the last pixel may stand for less.
+    /// How many pixels of `rgb` lie along one of the whole picture. At most the whole size times this,
+    /// rounded up, is stored: the last pixel may stand for less.
     pub(super) scale: f64,
 }
 
@@ -60,7 +71,7 @@ pub(super) fn to_square(
     let whole = source.whole;
     let upright_crop = central_crop(upright(whole, orientation), preprocessing);
     let crop = as_stored(upright_crop, whole, orientation);
-    let crop = crop.scaled(source.scale, source.stored);
+    let crop = crop.within(source);
 
     let filter = match preprocessing.filter {
         Filter::Bilinear => FilterType::Bilinear,
@@ -113,11 +124,14 @@ fn in_one_go(source: &Source<'_>, crop: CropBox, size: u32, filter: FilterType) 
     let (width, height) = source.stored;
     let (left, columns) = reach(crop.left, crop.width, size, width);
     let (top, rows) = reach(crop.top, crop.height, size, height);
-    let (pixels, _) = source.rgb.as_chunks::<3>();
-    let mut wide = Vec::with_capacity(columns as usize * rows as usize);
-    for row in pixels.chunks_exact(width as usize).skip(top as usize).take(rows as usize) {
-        let row = &row[left as usize..(left + columns) as usize];
-        wide.extend(row.iter().map(|rgb| U16x3::new(rgb.map(|value| u16::from(value) * 257))));
+    let mut wide = vec![U16x3::new([0; 3]); columns as usize * rows as usize];
+    let row_bytes = |columns: u32| 3 * columns as usize;
+    let into = U16x3::components_mut(&mut wide).chunks_exact_mut(row_bytes(columns));
+    let from = source.rgb.chunks_exact(row_bytes(width)).skip(top as usize);
+    for (into, from) in into.zip(from) {
+        for (wide, value) in into.iter_mut().zip(&from[row_bytes(left)..]) {
+            *wide = u16::from(*value) * 257;
+        }
     }
     let wide = TypedImage::from_pixels(columns, rows, wide).expect("as many as were asked for");
     let mut square = TypedImage::<U16x3>::new(size, size);
@@ -166,12 +180,16 @@ fn reach(start: f64, length: f64, size: u32, side: u32) -> (u32, u32) {
     (first, end - first)
 }
 
-/// How many rows of a picture, as stored, a square of it may need, whichever way is up: the crop lies in
-/// the middle, with a filter's reach and a rounded pixel around it.
-pub(super) fn rows_needed((width, height): (u32, u32), size: u32, resize: u32) -> u32 {
+/// Which columns and rows of a picture, as stored, a square of it may need, whichever way is up: the crop lies
+/// in the middle, with a filter's reach and a rounded pixel around it.
+pub(super) fn part_needed((width, height): (u32, u32), size: u32, resize: u32) -> Part {
     let scale = f64::from(width.min(height)) / f64::from(resize);
-    let rows = f64::from(height) / 2.0 + (f64::from(size) / 2.0 + 4.0) * scale;
-    (rows.ceil() as u32 + 1).min(height)
+    let axis = |side: u32| {
+        let half = f64::from(side) / 2.0 + (f64::from(size) / 2.0 + 4.0) * scale;
+        let end = (half.ceil() as u32 + 1).min(side);
+        side - end..end
+    };
+    Part { columns: axis(width), rows: axis(height) }
 }
 
 /// The crop in the upright picture's own pixels.
@@ -245,7 +263,7 @@ mod tests {
     use crate::network::sample::preprocessing;
 
     fn whole(rgb: &[u8], size: (u32, u32)) -> Source<'_> {
-        Source { rgb, stored: size, whole: size, scale: 1.0 }
+        Source { rgb, stored: size, corner: (0, 0), whole: size, scale: 1.0 }
     }
 
     fn gradient(width: u32, height: u32) -> RgbImage {
@@ -285,22 +303,26 @@ mod tests {
     }
 
     #[test]
-    fn rows_below_those_needed_do_not_matter() {
+    fn what_lies_around_the_part_needed_does_not_matter() {
         let preprocessing = preprocessing(56, 72);
-        for (width, height) in [(500, 301), (301, 500), (400, 400), (301, 3_001)] {
-            let picture = gradient(width, height);
-            let rows = rows_needed((width, height), 56, 72);
-            assert!(rows < height, "{rows} of {height}");
-            let cut = &picture.as_raw()[..(rows * width * 3) as usize];
+        // Whole, and in the way that what was decoded small is resized.
+        for (scale, sides) in [1.0, 1.0 - f64::EPSILON].into_iter().flat_map(|scale| {
+            [(500, 301), (301, 500), (400, 400), (301, 3_001)].map(|sides| (scale, sides))
+        }) {
+            let picture = gradient(sides.0, sides.1);
+            let Part { columns, rows } = part_needed(sides, 56, 72);
+            assert!(rows.start > 0 && rows.end < sides.1 && columns.start > 0, "{sides:?}");
+            let (w, h) = (columns.len() as u32, rows.len() as u32);
+            let cut =
+                image::imageops::crop_imm(&picture, columns.start, rows.start, w, h).to_image();
             for exif in 1..=8 {
                 let orientation = Orientation::from_exif(exif).unwrap();
-                // In the way that what was decoded small is resized.
-                let scale = 1.0 - f64::EPSILON;
-                let all = Source { scale, ..whole(picture.as_raw(), (width, height)) };
-                let part = Source { rgb: cut, stored: (width, rows), ..all };
+                let all = Source { scale, ..whole(picture.as_raw(), sides) };
+                let corner = (columns.start, rows.start);
+                let part = Source { rgb: cut.as_raw(), stored: (w, h), corner, ..all };
                 let [all, part] =
                     [all, part].map(|source| to_square(&source, orientation, &preprocessing));
-                assert_eq!(all, part, "{orientation:?} of {width}x{height}");
+                assert_eq!(all, part, "{orientation:?} of {sides:?}");
             }
         }
     }

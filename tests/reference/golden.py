@@ -96,6 +96,7 @@ def make():
         "444.jpg": (colour, {"quality": 85, "subsampling": "4:4:4"}),
         "progressive.jpg": (colour, {"quality": 85, "progressive": True}),
         "restarts.jpg": (colour, {"quality": 85, "progressive": True, "restart_marker_blocks": 5, **full}),
+        "restarts-422.jpg": (colour, {"quality": 85, "subsampling": "4:2:2", "restart_marker_blocks": 3}),
         "large.jpg": (large, {"quality": 60}),
         "large-progressive.jpg": (large, {"quality": 60, "progressive": True}),
         "large-turned.jpg": (large, {"quality": 60, "exif": exif}),

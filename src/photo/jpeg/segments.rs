@@ -13,8 +13,10 @@ pub(super) struct Segment<'a> {
 pub(super) const END: u8 = 0xd9;
 const START: u8 = 0xd8;
 const START_OF_SCAN: u8 = 0xda;
+const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
 const APP2: u8 = 0xe2;
+const APP14: u8 = 0xee;
 
 /// The segments of a JPEG, in their order. Coded data is passed over. Ends where the bytes do, or where
 /// a segment is cut off.
@@ -72,6 +74,8 @@ pub(super) struct Header {
     pub(super) coding: Coding,
     /// The first scan holds all components, side by side.
     pub(super) interleaved: bool,
+    /// The three components are red, green and blue, not JFIF's YCbCr.
+    pub(super) is_rgb: bool,
     /// The TIFF structure, without `Exif\0\0`.
     pub(super) exif: Option<Vec<u8>>,
     /// The XML packet.
@@ -85,6 +89,7 @@ impl Header {
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut frame = None;
         let (mut exif, mut xmp, mut in_first_scan) = (None, None, None);
+        let (mut has_jfif, mut adobe) = (false, None);
         let mut icc: Vec<(u8, &[u8])> = Vec::new();
         for Segment { kind, content, .. } in segments(bytes) {
             match kind {
@@ -96,6 +101,8 @@ impl Header {
                 0xc0..=0xcf if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
                     frame = frame.or(Some((kind, content)));
                 }
+                APP0 => has_jfif |= content.starts_with(b"JFIF\0"),
+                APP14 if content.starts_with(b"Adobe") => adobe = content.get(11).copied(),
                 APP1 => {
                     exif = exif.or(content.strip_prefix(b"Exif\0\0"));
                     xmp = xmp.or(content.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0"));
@@ -110,7 +117,10 @@ impl Header {
                 _ => {}
             }
         }
-        let (kind, &[precision, h1, h0, w1, w0, components, ..]) = frame? else { return None };
+        let (kind, content) = frame?;
+        let &[precision, h1, h0, w1, w0, components, ref parts @ ..] = content else {
+            return None;
+        };
         icc.sort_by_key(|(number, _)| *number);
         let icc: Vec<u8> = icc.into_iter().flat_map(|(_, bytes)| bytes).copied().collect();
         Some(Self {
@@ -124,6 +134,12 @@ impl Header {
                 0xc2 => Coding::Progressive,
                 0xc9 | 0xca => Coding::Arithmetic,
                 _ => Coding::Other,
+            },
+            // As libjpeg decides.
+            is_rgb: match (has_jfif, adobe) {
+                (true, _) => false,
+                (false, Some(transform)) => transform == 0,
+                (false, None) => parts.iter().step_by(3).take(3).eq(b"RGB"),
             },
             exif: exif.map(<[u8]>::to_vec),
             xmp: xmp.map(<[u8]>::to_vec),

@@ -43,7 +43,7 @@ fn each_pixel_is_the_mean_of_64() {
     for (width, height) in [(512, 384), (509, 387), (8, 8), (17, 700)] {
         for (chroma, grey) in [((1, 1), false), ((2, 1), false), ((2, 2), false), ((1, 1), true)] {
             let bytes = encoded(width, height, chroma, grey);
-            let ours = eighth(&bytes).unwrap();
+            let ours = eighth(&bytes, false).unwrap();
             let all = Wanted { whole: true, ..wanted(8) };
             let whole = super::super::decode(&bytes, &all).unwrap().image;
             assert_eq!(ours.color(), whole.color());
@@ -77,7 +77,7 @@ fn restarts_and_passes_over_single_bits_are_read() {
     let bytes = include_bytes!("../../../../tests/reference/golden/restarts.jpg");
     let space = mozjpeg::ColorSpace::JCS_RGB;
     let (_, theirs) = super::super::turbo(bytes, 1, u32::MAX, space).unwrap();
-    let ours = eighth(bytes).unwrap().into_bytes();
+    let ours = eighth(bytes, false).unwrap().into_bytes();
     assert_eq!(ours.len(), theirs.len());
     assert!(ours.iter().zip(&theirs).all(|(a, b)| a.abs_diff(*b) <= 1));
 }
@@ -89,14 +89,14 @@ fn what_is_cut_off_or_not_progressive_is_left_to_libjpeg() {
     assert!(passes > 3, "{passes} passes");
     let second = segments(&bytes).filter(|segment| segment.kind == 0xda).nth(1).unwrap();
     let behind_first = bytes.len() - second.rest.len();
-    assert!(eighth(&bytes[..behind_first / 2]).is_none());
-    assert!(eighth(&bytes[..20]).is_none());
+    assert!(eighth(&bytes[..behind_first / 2], false).is_none());
+    assert!(eighth(&bytes[..20], false).is_none());
     let mut encoder = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
     encoder.set_fastest_defaults();
     encoder.set_size(64, 64);
     let mut started = encoder.start_compress(Vec::new()).unwrap();
     started.write_scanlines(&picture(64, 64)).unwrap();
-    assert!(eighth(&started.finish().unwrap()).is_none());
+    assert!(eighth(&started.finish().unwrap(), false).is_none());
 }
 
 proptest::proptest! {
@@ -105,6 +105,6 @@ proptest::proptest! {
         let mut bytes = encoded(96, 80, (2, 2), false);
         let at = at % bytes.len();
         bytes[at] = byte;
-        let _ = eighth(&bytes);
+        let _ = eighth(&bytes, false);
     }
 }

@@ -1,0 +1,184 @@
+//! A value of each of eight blocks, for the instructions that the processor has.
+//!
+//! Written out, as the compiler makes a third of the speed of plain loops over such arrays.
+
+use std::ops::{Add, Mul, Sub};
+
+use super::block::LANES;
+
+/// Values of 32 bits, one a block. Damaged data may hold any coefficients: values overflow, and the pixels are
+/// wrong either way.
+pub(super) trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<i32, Output = Self>
+{
+    fn splat(value: i32) -> Self;
+
+    fn load(values: &[i16; LANES]) -> Self;
+
+    /// Times a power of two.
+    fn shifted<const DIGITS: i32>(self) -> Self;
+
+    /// Divided by a power of two, and rounded: half up.
+    fn rounded<const DIGITS: i32>(self) -> Self;
+
+    /// The eight values of each lane, as bytes: what is less than 0 is 0, what is more than 255 is that.
+    fn bytes(values: &[Self; 8]) -> [[u8; 8]; LANES];
+}
+
+/// Whatever the compiler makes of it.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([i32; LANES]);
+
+impl Lanes for Portable {
+    #[inline(always)]
+    fn splat(value: i32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(values: &[i16; LANES]) -> Self {
+        Self(values.map(i32::from))
+    }
+
+    #[inline(always)]
+    fn shifted<const DIGITS: i32>(self) -> Self {
+        Self(self.0.map(|value| value << DIGITS))
+    }
+
+    #[inline(always)]
+    fn rounded<const DIGITS: i32>(self) -> Self {
+        Self(self.0.map(|value| value.wrapping_add(1 << (DIGITS - 1)) >> DIGITS))
+    }
+
+    #[inline(always)]
+    fn bytes(values: &[Self; 8]) -> [[u8; 8]; LANES] {
+        std::array::from_fn(|lane| values.map(|value| value.0[lane].clamp(0, 255) as u8))
+    }
+}
+
+impl Add for Portable {
+    type Output = Self;
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
+    }
+}
+
+impl Sub for Portable {
+    type Output = Self;
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane].wrapping_sub(other.0[lane])))
+    }
+}
+
+impl Mul<i32> for Portable {
+    type Output = Self;
+
+    #[inline(always)]
+    fn mul(self, factor: i32) -> Self {
+        Self(self.0.map(|value| value.wrapping_mul(factor)))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::x86::Avx2;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Add, LANES, Lanes, Mul, Sub};
+
+    /// Eight values in a register. May only be made, and used, where the processor has AVX2.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2(__m256i);
+
+    // SAFETY: of all below: the type is named only by code that runs where the processor has AVX2.
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        fn splat(value: i32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_set1_epi32(value)) }
+        }
+
+        #[inline(always)]
+        fn load(values: &[i16; LANES]) -> Self {
+            // SAFETY: as above, and 16 bytes are there.
+            unsafe { Self(_mm256_cvtepi16_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
+        }
+
+        #[inline(always)]
+        fn shifted<const DIGITS: i32>(self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_slli_epi32::<DIGITS>(self.0)) }
+        }
+
+        #[inline(always)]
+        fn rounded<const DIGITS: i32>(self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let half = _mm256_set1_epi32(1 << (DIGITS - 1));
+                Self(_mm256_srai_epi32::<DIGITS>(_mm256_add_epi32(self.0, half)))
+            }
+        }
+
+        #[inline(always)]
+        fn bytes(values: &[Self; 8]) -> [[u8; 8]; LANES] {
+            let [a, b, c, d, e, f, g, h] = *values;
+            // SAFETY: as above; the bytes that are stored are as many as there are.
+            unsafe {
+                // In each half of a register: four lanes of a value, of the next, …
+                let four = |a: Self, b: Self, c: Self, d: Self| {
+                    _mm256_packus_epi16(_mm256_packs_epi32(a.0, b.0), _mm256_packs_epi32(c.0, d.0))
+                };
+                // Four values of a lane, of the next, …
+                let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                    0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+                ));
+                let first = _mm256_shuffle_epi8(four(a, b, c, d), order);
+                let second = _mm256_shuffle_epi8(four(e, f, g, h), order);
+                // All eight of a lane: 0 and 1, 4 and 5; 2 and 3, 6 and 7.
+                let low = _mm256_unpacklo_epi32(first, second);
+                let high = _mm256_unpackhi_epi32(first, second);
+                let mut bytes = [[0; 8]; LANES];
+                let to: *mut __m256i = bytes.as_mut_ptr().cast();
+                _mm256_storeu_si256(to, _mm256_permute2x128_si256::<0x20>(low, high));
+                _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(low, high));
+                bytes
+            }
+        }
+    }
+
+    impl Add for Avx2 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_add_epi32(self.0, other.0)) }
+        }
+    }
+
+    impl Sub for Avx2 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_sub_epi32(self.0, other.0)) }
+        }
+    }
+
+    impl Mul<i32> for Avx2 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn mul(self, factor: i32) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_mullo_epi32(self.0, _mm256_set1_epi32(factor))) }
+        }
+    }
+}

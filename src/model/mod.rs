@@ -12,6 +12,7 @@ mod encode;
 mod ending;
 mod external;
 mod fetch;
+mod half;
 mod head;
 mod import;
 mod install;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use cost::Cost;
 pub use digest::Sha256;
+pub use half::{Halved, halved};
 pub use import::ImportOptions;
 pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Pool, Quantisation};
 pub use prepare::NetworkFacts;

@@ -134,7 +134,7 @@ impl Quantiser {
 }
 
 /// Old files list their weights as inputs, too; of weights that were folded away the listing is left.
-fn without_unused_inputs(folded: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub(super) fn without_unused_inputs(folded: &[u8]) -> Result<Vec<u8>, Malformed> {
     let model = Model::parse(folded)?;
     let nodes = model.graph.nodes();
     let used: HashSet<&str> =
@@ -166,6 +166,14 @@ fn rounding(tensor: &str, Scale { scale, zero_point }: Scale) -> [Vec<u8>; 4] {
         node_field("QuantizeLinear", &[tensor, &scale_name, &zero], &eight_bits, &[]),
         node_field("DequantizeLinear", &[&eight_bits, &scale_name, &zero], &name("rounded"), &[]),
     ]
+}
+
+/// Whether a node rounds to integers, or computes in them.
+pub(super) fn computes_in_integers(node: &Node<'_>) -> bool {
+    node.op.contains("QuantizeLinear")
+        || node.op == "DequantizeLinear"
+        || node.op.starts_with("QLinear")
+        || node.op.ends_with("Integer")
 }
 
 /// Refuses networks in 8 bits, and old ones with operators whose meaning changed since.
@@ -203,11 +211,7 @@ fn check_operators(model: &Model<'_>) -> Result<(), String> {
     /// From version 11 on, this one's limits are inputs.
     const SINCE_11: &[&str] = &["Clip", "Gather", "Pad", "Slice"];
     for node in model.graph.nodes() {
-        let integer = node.op.contains("QuantizeLinear")
-            || node.op == "DequantizeLinear"
-            || node.op.starts_with("QLinear")
-            || node.op.ends_with("Integer");
-        if integer {
+        if computes_in_integers(node) {
             return Err(format!("it computes in 8 bits already ({})", node.op));
         }
         let unchanged = model.opset >= OPSET

@@ -1,0 +1,121 @@
+//! A network whose floats are 16 bits wide.
+//!
+//! Weights are rounded, declarations of what lies between are left out, and two Casts stand before and behind:
+//! pictures and features stay 32 bits wide. The nodes stay as they are, as their operators take either; one
+//! that does not is refused by ONNX Runtime, which checks types. It wants the network as ONNX Runtime folds it:
+//! weights plain, and each BatchNormalization in its convolution before anything is rounded.
+
+use std::borrow::Cow;
+
+use super::encode::{node_field, tensor_field, value_info_field};
+use super::onnx::{FLOAT, FLOAT16, Kind, Model};
+use super::quantise::{computes_in_integers, without_unused_inputs};
+use super::trace::Trace;
+
+/// In the names of the tensors that are added.
+const MARK: &str = "_likeness_float";
+
+/// A network in 16-bit floats.
+#[derive(Debug)]
+pub struct Halved {
+    /// The ONNX file.
+    pub bytes: Vec<u8>,
+    /// The name of the tensor that takes the picture, 32-bit floats.
+    pub input: String,
+    /// The name of the tensor that gives the features, 32-bit floats.
+    pub output: String,
+}
+
+/// Rounds the weights of a network folded by ONNX Runtime. `output` is the tensor of its features.
+///
+/// # Errors
+/// The reason why it cannot compute in 16-bit floats.
+pub fn halved(folded: &[u8], output: &str) -> Result<Halved, String> {
+    let folded = without_unused_inputs(folded).map_err(|error| error.to_string())?;
+    let model = Model::parse(&folded).map_err(|error| error.to_string())?;
+    let image = Trace::new(&model.graph)?.image.name;
+    if let Some(node) = model.graph.nodes().find(|node| computes_in_integers(node)) {
+        return Err(format!("it computes in 8 bits ({})", node.op));
+    }
+    if model.graph.initializers().any(|tensor| tensor.data_type == FLOAT16) {
+        return Err("its weights are 16-bit floats already".into());
+    }
+    let [given, wanted] = [image, output].map(|name| format!("{name}{MARK}"));
+    let mut pieces = Vec::with_capacity(model.graph.parts.len() + 2);
+    pieces.push(Cow::Owned(node_field("Cast", &[&given], image, &[("to", FLOAT16)])));
+    for part in &model.graph.parts {
+        match &part.kind {
+            Kind::Initializer(tensor) if tensor.data_type == FLOAT => {
+                let values =
+                    tensor.floats().ok_or_else(|| format!("`{}` is damaged", tensor.name))?;
+                let raw: Vec<u8> =
+                    values.iter().flat_map(|value| half(*value).to_le_bytes()).collect();
+                pieces.push(Cow::Owned(tensor_field(tensor.name, FLOAT16, &tensor.dims, &raw)));
+            }
+            Kind::Input(info) if info.name == image => {
+                let dims = info.dims.as_deref().unwrap_or_default();
+                pieces.push(Cow::Owned(value_info_field(11, &given, dims)));
+            }
+            Kind::Output(info) => {
+                let dims = info.dims.as_deref().unwrap_or_default();
+                pieces.push(Cow::Owned(value_info_field(12, &wanted, dims)));
+            }
+            Kind::Input(_) | Kind::ValueInfo(_) => {}
+            _ => pieces.push(Cow::Borrowed(part.raw)),
+        }
+    }
+    pieces.push(Cow::Owned(node_field("Cast", &[output], &wanted, &[("to", FLOAT)])));
+    Ok(Halved { bytes: model.with_graph(pieces).concat(), input: given, output: wanted })
+}
+
+/// The nearest 16-bit float (IEEE 754 binary16, ties to even). What is too large becomes the largest there
+/// is: weights are finite, and a limit of 3.4e38 means none.
+fn half(value: f32) -> u16 {
+    const LARGEST: u16 = 0x7bff;
+    let bits = value.to_bits();
+    let sign = (bits >> 16) as u16 & 0x8000;
+    let magnitude = bits & 0x7fff_ffff;
+    if magnitude > 0x7f80_0000 {
+        return sign | 0x7e00;
+    }
+    // Below 2^-14 a step is 2^-24, whatever the exponent.
+    if magnitude < 0x3880_0000 {
+        let steps = (f64::from(f32::from_bits(magnitude)) * f64::from(1 << 24)).round_ties_even();
+        return sign | steps as u16;
+    }
+    let rounded = magnitude + 0x0fff + (magnitude >> 13 & 1);
+    let exponent_moved = (rounded >> 13).saturating_sub((127 - 15) << 10);
+    sign | exponent_moved.min(u32::from(LARGEST)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(half: u16) -> f64 {
+        let (exponent, fraction) = (i32::from(half >> 10 & 31), f64::from(half & 1023));
+        let magnitude = match exponent {
+            0 => fraction * 2f64.powi(-24),
+            _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+        };
+        if half & 0x8000 == 0 { magnitude } else { -magnitude }
+    }
+
+    #[test]
+    fn every_half_is_itself_and_what_lies_between_goes_to_the_nearest_even_one() {
+        for bits in (0..0x7c00).flat_map(|bits| [bits, bits | 0x8000]) {
+            assert_eq!(half(value(bits) as f32), bits);
+        }
+        for bits in 0..0x7bff {
+            let (low, high) = (value(bits), value(bits + 1));
+            let even = bits + (bits & 1);
+            assert_eq!(half(((low + high) / 2.0) as f32), even, "between {low} and {high}");
+            assert_eq!(half((low + 0.49 * (high - low)) as f32), bits);
+            assert_eq!(half((low + 0.51 * (high - low)) as f32), bits + 1);
+        }
+        assert_eq!(half(f32::MAX), 0x7bff);
+        assert_eq!(half(f32::NEG_INFINITY), 0xfbff);
+        assert_eq!(half(1e-30), 0);
+        assert!(half(f32::NAN) & 0x7fff > 0x7c00);
+    }
+}

@@ -11,7 +11,7 @@ use likeness::model::{ModelStore, StoreConfig};
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::query::FindOptions;
-use likeness::runtime::RuntimeConfig;
+use likeness::runtime::{Device, RuntimeConfig};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
@@ -52,6 +52,7 @@ fn engine(data: &Path, name: &str, watch: &Watch<'_>) -> likeness::error::Result
     });
     let network = models.prepare(&models.obtain(Some(name), watch)?, watch)?;
     let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let runtime = RuntimeConfig { explicit, data: data.to_path_buf(), offline: false };
+    let runtime =
+        RuntimeConfig { explicit, data: data.to_path_buf(), offline: false, device: Device::Auto };
     Ok(Engine::new(network, runtime, DecodeOptions::default()))
 }

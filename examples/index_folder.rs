@@ -13,7 +13,7 @@ use likeness::library::Library;
 use likeness::model::{ModelStore, StoreConfig};
 use likeness::photo::DecodeOptions;
 use likeness::progress::{Event, Watch};
-use likeness::runtime::RuntimeConfig;
+use likeness::runtime::{Device, RuntimeConfig};
 use likeness::sync::{self, SyncOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,6 +50,7 @@ fn engine(data: &Path, watch: &Watch<'_>) -> likeness::error::Result<Engine> {
     });
     let network = models.prepare(&models.obtain(None, watch)?, watch)?;
     let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let runtime = RuntimeConfig { explicit, data: data.to_path_buf(), offline: false };
+    let runtime =
+        RuntimeConfig { explicit, data: data.to_path_buf(), offline: false, device: Device::Auto };
     Ok(Engine::new(network, runtime, DecodeOptions::default()))
 }

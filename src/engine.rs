@@ -1,15 +1,19 @@
 //! A network and a runtime introduced to each other: photos in, features out.
 
+use std::fs;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::embedding::Features;
 use crate::error::{Error, Result};
-use crate::model;
+use crate::model::{self, Halved};
 use crate::network::{FeatureNetwork, InputTensor};
 use crate::photo::{self, DecodeOptions, PhotoBytes};
 use crate::progress::Watch;
-use crate::runtime::{self, FeatureSession, Runtime, RuntimeConfig};
+use crate::runtime::{
+    self, Decision, Device, FeatureSession, Precision, Processor, Runtime, RuntimeConfig,
+};
 
 /// A network that is ready to run. ONNX Runtime is looked for, or installed, only when the first
 /// session is opened: a run that embeds nothing needs none.
@@ -17,14 +21,37 @@ pub struct Engine {
     network: FeatureNetwork,
     config: RuntimeConfig,
     decoding: DecodeOptions,
+    precision: Precision,
+    one_at_a_time: bool,
     runtime: Mutex<Option<Runtime>>,
     setup: OnceLock<Duration>,
+    ran_on: OnceLock<Processor>,
 }
 
 impl Engine {
     /// Puts a prepared network, the way to a runtime, and how photos are decoded together.
     pub fn new(network: FeatureNetwork, config: RuntimeConfig, decoding: DecodeOptions) -> Self {
-        Self { network, config, decoding, runtime: Mutex::new(None), setup: OnceLock::new() }
+        Self {
+            network,
+            config,
+            decoding,
+            precision: Precision::default(),
+            one_at_a_time: false,
+            runtime: Mutex::new(None),
+            setup: OnceLock::new(),
+            ran_on: OnceLock::new(),
+        }
+    }
+
+    /// The same, computing so.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same, computing one batch at a time on the CPU, too, as on an NVIDIA device. Slower; it is for
+    /// tests where there is none.
+    pub fn one_at_a_time(self) -> Self {
+        Self { one_at_a_time: true, ..self }
     }
 
     /// The network.
@@ -37,9 +64,9 @@ impl Engine {
         &self.decoding
     }
 
-    /// What the network runs on.
-    pub fn device(&self) -> &'static str {
-        "cpu"
+    /// What the network runs on, once a session was opened; `None` before.
+    pub fn ran_on(&self) -> Option<&Processor> {
+        self.ran_on.get()
     }
 
     /// How long it took to find ONNX Runtime, or to install it, and to load it; zero before.
@@ -62,13 +89,91 @@ impl Engine {
         Ok(runtime.insert(found).clone())
     }
 
-    /// Opens a session of `threads` threads. One of one thread, shared by as many callers as there are
-    /// cores, equals one of many threads on a quiet machine and is 2 to 3 times faster on a busy one.
+    /// Opens a session for single photos, of `threads` threads where it runs on the CPU. One of one thread,
+    /// shared by as many callers as there are cores, equals one of many threads on a quiet machine and is 2
+    /// to 3 times faster on a busy one.
+    ///
+    /// With [`Device::Auto`] it is told once what was taken, where a person would wonder.
     ///
     /// # Errors
-    /// Those of [`runtime::ensure`] and [`FeatureSession::open`].
+    /// [`Error::Device`] when the device that was asked for cannot be used, or does not compute as asked
+    /// for; those of [`runtime::ensure`] and [`FeatureSession::open`].
     pub fn session(&self, threads: usize, watch: &Watch<'_>) -> Result<FeatureSession> {
-        FeatureSession::open(&self.runtime(watch)?, &self.network, threads)
+        self.session_for(1, threads, watch)
+    }
+
+    /// The same for batches of [`FeatureSession::batch`] photos: on an NVIDIA device of `batch`, or as many as
+    /// suit it.
+    ///
+    /// # Errors
+    /// As [`Engine::session`].
+    pub fn batch_session(
+        &self,
+        batch: Option<usize>,
+        threads: usize,
+        watch: &Watch<'_>,
+    ) -> Result<FeatureSession> {
+        self.session_for(batch.unwrap_or(FeatureSession::CUDA_BATCH), threads, watch)
+    }
+
+    fn session_for(
+        &self,
+        batch: usize,
+        threads: usize,
+        watch: &Watch<'_>,
+    ) -> Result<FeatureSession> {
+        if self.config.device == Device::Cpu {
+            self.precision.check_on_cpu()?;
+        }
+        let runtime = self.runtime(watch)?;
+        let (why, worth_telling) = match runtime::decide(&runtime, self.config.device)? {
+            Decision::Cpu { why, worth_telling } => (why, worth_telling),
+            Decision::Cuda(number) => match self.on_cuda(&runtime, number, batch) {
+                Ok(session) => {
+                    self.took(Processor::cuda(number, self.precision), None, watch);
+                    return Ok(session);
+                }
+                // It is for what works.
+                Err(error) if self.config.device == Device::Auto => (error.to_string(), true),
+                Err(error) => return Err(error),
+            },
+        };
+        if self.precision == Precision::Fp16 {
+            let remedy = "leave `--precision` out to run on the CPU in fp32".into();
+            return Err(Error::Device { device: "cuda in fp16".into(), reason: why, remedy });
+        }
+        let session = FeatureSession::open(&runtime, &self.network, threads)?;
+        self.took(Processor::cpu(), worth_telling.then_some(why), watch);
+        Ok(if self.one_at_a_time { session.one_at_a_time(batch) } else { session })
+    }
+
+    /// Keeps what the network runs on, and tells it once where a person would wonder.
+    fn took(&self, processor: Processor, instead: Option<String>, watch: &Watch<'_>) {
+        let note = match (self.config.device, instead) {
+            (_, Some(why)) => Some(format!("running on the CPU: {why}")),
+            (Device::Auto, None) if processor.device != Device::Cpu => {
+                Some(format!("running on {processor} ({})", processor.name))
+            }
+            _ => None,
+        };
+        if self.ran_on.set(processor).is_ok() {
+            note.into_iter().for_each(|note| watch.note(note));
+        }
+    }
+
+    fn on_cuda(&self, runtime: &Runtime, number: u32, batch: usize) -> Result<FeatureSession> {
+        let open = |network: &FeatureNetwork| {
+            FeatureSession::open_on_cuda(runtime, network, number, self.precision, batch)
+        };
+        match self.precision {
+            Precision::Fp32 => open(&self.network),
+            Precision::Fp16 => {
+                let scratch = tempfile::tempdir();
+                let scratch =
+                    scratch.map_err(Error::io("create a folder in", std::env::temp_dir()))?;
+                open(&halved(runtime, &self.network, scratch.path())?)
+            }
+        }
     }
 
     /// The features of one photo. `name` is what an error calls it.
@@ -115,6 +220,30 @@ impl Engine {
         let without = |reason| format!("the network gave no usable features: {reason}");
         features.map_err(|reason| unusable(name, without(reason)))
     }
+}
+
+/// The network in 16-bit floats, its file written into `folder`; pictures and features stay 32 bits wide.
+///
+/// It keeps the fingerprint: the features are those of the network, rounded on their way, as on another
+/// device; they differ less than with another way to decode.
+///
+/// # Errors
+/// [`Error::HalveNetwork`] when it does not compute in floats; [`Error::Network`] when ONNX Runtime refuses
+/// it; [`Error::Io`].
+pub fn halved(
+    runtime: &Runtime,
+    network: &FeatureNetwork,
+    folder: &Path,
+) -> Result<FeatureNetwork> {
+    let folded = folder.join("folded.onnx");
+    runtime::fold(runtime, &network.name, &network.path, &folded)?;
+    let folded = fs::read(&folded).map_err(Error::io("read", &folded))?;
+    let halved = model::halved(&folded, &network.output);
+    let Halved { bytes, input, output } =
+        halved.map_err(|reason| Error::HalveNetwork { name: network.name.clone(), reason })?;
+    let path = folder.join("half.onnx");
+    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+    Ok(FeatureNetwork { path, input, output, ..network.clone() })
 }
 
 fn unusable(name: &str, reason: String) -> Error {

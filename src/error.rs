@@ -176,8 +176,10 @@ pub enum Error {
         wanted: PathBuf,
     },
     /// There is no pinned ONNX Runtime for this platform.
-    #[error("there is no ready-made ONNX Runtime for {system} on {processor}")]
+    #[error("there is no ready-made {build} for {system} on {processor}")]
     RuntimePlatform {
+        /// What was to be installed.
+        build: &'static str,
         /// The operating system.
         system: &'static str,
         /// The processor architecture.
@@ -190,6 +192,14 @@ pub enum Error {
         reason: String,
         /// The last lines that pip said, if any.
         said: String,
+    },
+    /// Of several wheels that belong together, one was not named.
+    #[error("the wheel of {package} {version} is missing")]
+    WheelMissing {
+        /// The package.
+        package: &'static str,
+        /// The version that is wanted.
+        version: &'static str,
     },
     /// A wheel is not the pinned one.
     #[error("{} is not the expected wheel: its SHA-256 is {found}, expected {expected}", path.display())]
@@ -208,6 +218,16 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A device that was asked for does not run networks, or not so.
+    #[error("cannot run on {device}: {reason}")]
+    Device {
+        /// The device, as `cuda:0`.
+        device: String,
+        /// What is missing, or what ONNX Runtime said.
+        reason: String,
+        /// What mends it.
+        remedy: String,
     },
     /// ONNX Runtime refused a network or failed to run it.
     #[error("cannot {action} the network of model `{name}`")]
@@ -302,6 +322,14 @@ pub enum Error {
     /// A network that cannot be computed in 8 bits.
     #[error("model `{name}` cannot be quantised: {reason}")]
     QuantiseNetwork {
+        /// The model's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A network that cannot be computed in 16-bit floats.
+    #[error("model `{name}` cannot compute in fp16: {reason}")]
+    HalveNetwork {
         /// The model's name.
         name: String,
         /// Why.
@@ -460,6 +488,10 @@ impl Error {
             Error::Pip { .. } => "install Python 3 with pip (Debian: `apt install python3-pip`), or \
                                   fetch the wheel elsewhere and run `likeness runtime install --wheel FILE`"
                 .into(),
+            Error::Device { remedy, .. } => remedy.clone(),
+            Error::WheelMissing { .. } => {
+                "name the wheels of all packages that `likeness runtime install --help` lists".into()
+            }
             Error::WheelHash { .. } | Error::Wheel { .. } => {
                 "fetch it again; `likeness runtime status` names the version that is wanted".into()
             }
@@ -493,6 +525,7 @@ impl Error {
             Error::ModelExists { name } => format!(
                 "give it another name with `--name`, or run `likeness model remove {name}` first"
             ),
+            Error::HalveNetwork { .. } => "leave `--precision` out".into(),
             Error::QuantisePhotos { .. } => {
                 "name a folder with photos of the kind that will be indexed".into()
             }

@@ -14,7 +14,7 @@
 //! use likeness::progress::Watch;
 //! use likeness::query::FindOptions;
 //! use likeness::record::ImageId;
-//! use likeness::runtime::RuntimeConfig;
+//! use likeness::runtime::{Device, RuntimeConfig};
 //! use likeness::sync::{self, SyncOptions};
 //!
 //! # fn main() -> likeness::error::Result<()> {
@@ -30,7 +30,12 @@
 //!     cache: data.join("networks"),
 //! });
 //! let network = models.prepare(&models.obtain(None, &watch)?, &watch)?;
-//! let runtime = RuntimeConfig { explicit: None, data: data.to_path_buf(), offline: false };
+//! let runtime = RuntimeConfig {
+//!     explicit: None,
+//!     data: data.to_path_buf(),
+//!     offline: false,
+//!     device: Device::Auto,
+//! };
 //! let engine = Engine::new(network, runtime, DecodeOptions::default());
 //!
 //! let mut library = Library::open(&data.join("library"))?;

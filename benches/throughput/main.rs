@@ -34,7 +34,7 @@ use likeness::network::InputTensor;
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::quantise::{QuantiseOptions, quantise};
-use likeness::runtime::RuntimeConfig;
+use likeness::runtime::{Device, RuntimeConfig};
 use likeness::sync::{self, Profile, SyncOptions};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -84,7 +84,12 @@ fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<
         cache,
     });
     let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let runtime = RuntimeConfig { explicit, data: data.join("likeness"), offline: false };
+    let runtime = RuntimeConfig {
+        explicit,
+        data: data.join("likeness"),
+        offline: false,
+        device: Device::Auto,
+    };
     let mut installed = vec![models.obtain(None, &watch)?];
     if let Some(photos) = int8 {
         let name = "bench-int8";

@@ -92,6 +92,15 @@ impl<'a> Batch<'a> {
         .map(drop)
     }
 
+    /// Writes down what the network of `model` ran on.
+    pub fn ran_on(&mut self, model: ModelId, processor: &str) -> Result<()> {
+        self.run(
+            "UPDATE models SET ran_on = ?2 WHERE id = ?1 AND ran_on IS NOT ?2",
+            params![model.0, processor],
+        )
+        .map(drop)
+    }
+
     /// The number of the image with this content, which is written down if it is new. What is known of
     /// it is written down anew: a later version may read more.
     pub fn add_image(&mut self, hash: &ContentHash, facts: &PhotoFacts) -> Result<ImageId> {

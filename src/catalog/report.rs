@@ -42,6 +42,8 @@ pub struct ModelRecord {
     pub width: usize,
     /// What happens to pixels first.
     pub preprocessing: Preprocessing,
+    /// What it ran on the last time, as `cpu`; `None` where that was not written down.
+    pub ran_on: Option<String>,
 }
 
 /// A root and how many files are known below it.
@@ -134,17 +136,19 @@ impl Catalog {
 
     /// The models whose features the catalog holds or held, oldest first.
     pub fn models(&self) -> Result<Vec<ModelRecord>> {
-        let sql = "SELECT id, name, fingerprint, width, preprocessing FROM models ORDER BY id";
+        let sql =
+            "SELECT id, name, fingerprint, width, preprocessing, ran_on FROM models ORDER BY id";
         let rows = self.all(sql, [], |row| {
             let fingerprint = ModelFingerprint::from_bytes(row.get(2)?);
             let width = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
-            Ok((ModelId(row.get(0)?), row.get(1)?, fingerprint, width, row.get::<_, String>(4)?))
+            let (id, name, ran_on) = (ModelId(row.get(0)?), row.get(1)?, row.get(5)?);
+            Ok((id, name, fingerprint, width, row.get::<_, String>(4)?, ran_on))
         })?;
         rows.into_iter()
-            .map(|(id, name, fingerprint, width, preprocessing)| {
+            .map(|(id, name, fingerprint, width, preprocessing, ran_on)| {
                 let preprocessing = serde_json::from_str(&preprocessing)
                     .map_err(|source| Error::StoredModel { fingerprint, source })?;
-                Ok(ModelRecord { id, name, fingerprint, width, preprocessing })
+                Ok(ModelRecord { id, name, fingerprint, width, preprocessing, ran_on })
             })
             .collect()
     }

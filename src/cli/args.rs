@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use likeness::photo::{DecodeMode, DecodeOptions};
+use likeness::runtime::{Device, Precision};
 
 use super::command;
 
@@ -97,6 +98,38 @@ pub(crate) struct Decoding {
     /// that is long and narrow, and the rest are decoded whole, the large ones one at a time.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_memory: Option<u64>,
+}
+
+/// What networks run on; for the commands that run one.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Running {
+    /// What the network runs on: auto, cpu, cuda or cuda:N
+    ///
+    /// `auto` takes an NVIDIA device where there are a driver and an ONNX Runtime with CUDA (`likeness
+    /// runtime install --cuda`), else the CPU. `cuda` takes the device or fails, and says what is missing.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: Device,
+
+    /// How exactly it computes; fp16 is faster, and for CUDA only
+    #[arg(long, value_name = "HOW", default_value = "fp32")]
+    precision: Exactness,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Exactness {
+    /// 32-bit floats
+    Fp32,
+    /// 16-bit floats: features that differ by less than those of `--decode fast`
+    Fp16,
+}
+
+impl Running {
+    pub(crate) fn precision(self) -> Precision {
+        match self.precision {
+            Exactness::Fp32 => Precision::Fp32,
+            Exactness::Fp16 => Precision::Fp16,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -9,7 +9,7 @@ use etcetera::BaseStrategy;
 use likeness::model::{ModelStore, StoreConfig};
 use likeness::network::FeatureNetwork;
 use likeness::progress::Watch;
-use likeness::runtime::RuntimeConfig;
+use likeness::runtime::{Device, RuntimeConfig};
 
 use super::args::Global;
 use super::progress::Progress;
@@ -55,12 +55,13 @@ impl Context {
         })
     }
 
-    /// How to find ONNX Runtime.
-    pub(crate) fn runtime(&self) -> RuntimeConfig {
+    /// How to find ONNX Runtime for a device.
+    pub(crate) fn runtime(&self, device: Device) -> RuntimeConfig {
         RuntimeConfig {
             explicit: self.onnxruntime.clone(),
             data: self.data.clone(),
             offline: self.offline,
+            device,
         }
     }
 

@@ -1,194 +1,108 @@
 //! Installs ONNX Runtime: the official wheel, by the ordinary pip client, its hash checked.
 //!
 //! The library inside the wheel stands on its own; Python is only the courier. One wheel a platform is
-//! pinned, whatever the local Python's version, as the library in all of them is the same.
+//! pinned, whatever the local Python's version, as the library in all of them is the same. The build with CUDA
+//! lies in a folder of its own, beside NVIDIA's libraries.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::locate::{PYTHONS, in_folder};
-use super::probe::{self, Version};
+use super::locate::in_folder;
+use super::wheel::{Build, PINNED_VERSION, Wheel};
+use super::{pip, probe};
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 
-/// The version that is installed.
-pub const PINNED_VERSION: Version = Version { major: 1, minor: 31, patch: 1 };
-
-/// A wheel: the platform tag that pip knows it by, its size in bytes, its SHA-256.
-struct Wheel {
-    system: &'static str,
-    processor: &'static str,
-    platform: &'static str,
-    bytes: u64,
-    sha256: &'static str,
-}
-
-/// The CPU wheels of [`PINNED_VERSION`] for CPython 3.12, with the hashes their index gives for them.
-const WHEELS: [Wheel; 5] = [
-    Wheel {
-        system: "linux",
-        processor: "x86_64",
-        platform: "manylinux_2_28_x86_64",
-        bytes: 23_760_988,
-        sha256: "1f3dea47f2f0e5117c2404cea7d21fd253ae7836a3bf167a501cdfbb2600d536",
-    },
-    Wheel {
-        system: "linux",
-        processor: "aarch64",
-        platform: "manylinux_2_28_aarch64",
-        bytes: 21_420_803,
-        sha256: "0b9a492176886992e0e875f06bc0367e333f5fff11711a2d642e18b02f3009cc",
-    },
-    Wheel {
-        system: "macos",
-        processor: "aarch64",
-        platform: "macosx_14_0_arm64",
-        bytes: 20_882_125,
-        sha256: "96dd2564b10ea7153ad9c207e7cd8e5917cb3ba521e0e0a62ac03486fdc8d56c",
-    },
-    Wheel {
-        system: "windows",
-        processor: "x86_64",
-        platform: "win_amd64",
-        bytes: 14_888_466,
-        sha256: "ae8a9a351efda685cc59a66226cdefaa37a126c1d66872ca23a2de9425326130",
-    },
-    Wheel {
-        system: "windows",
-        processor: "aarch64",
-        platform: "win_arm64",
-        bytes: 14_740_724,
-        sha256: "fe8b9ac1ae8e894e12c47ee82e4f6dfc1835768133687257866469fda80d0bf1",
-    },
-];
-
-/// Where the wheel comes from.
+/// Where the wheels come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The Python package index that the local pip is set up for.
     PyPi,
-    /// A wheel that was fetched already.
-    Wheel(PathBuf),
+    /// Wheels that were fetched already: for [`Build::Cpu`] one, for [`Build::Cuda`] all by their own names.
+    Wheels(Vec<PathBuf>),
 }
 
 /// The folder of an installed runtime.
-fn folder(data: &Path) -> PathBuf {
-    data.join("runtime").join(format!("onnxruntime-{PINNED_VERSION}"))
+fn folder(data: &Path, build: Build) -> PathBuf {
+    data.join("runtime").join(build.folder())
 }
 
 /// The library that [`install`] put into the data folder, if it did; whether it serves is not asked.
-pub fn installed(data: &Path) -> Option<PathBuf> {
-    in_folder(&folder(data)).into_iter().next()
+pub fn installed(data: &Path, build: Build) -> Option<PathBuf> {
+    in_folder(&folder(data, build)).into_iter().next()
 }
 
 /// Installs ONNX Runtime into `data/runtime` and returns the library's path. What is there already is
-/// replaced. Two processes may do so at once: both unpack, the last rename stays.
+/// replaced; another build stays. Two processes may do so at once: both unpack, the last rename stays.
 ///
 /// # Errors
 /// [`Error::RuntimePlatform`] where there is no wheel; [`Error::Pip`] when there is no Python with pip
-/// or it cannot fetch; [`Error::WheelHash`] when the wheel is not the pinned one; [`Error::Wheel`] when
-/// it cannot be unpacked; [`Error::Io`]; [`Error::Cancelled`].
-pub fn install(data: &Path, source: &Source, watch: &Watch<'_>) -> Result<PathBuf> {
-    let wheel = WHEELS
-        .iter()
-        .find(|w| w.system == std::env::consts::OS && w.processor == std::env::consts::ARCH)
-        .ok_or(Error::RuntimePlatform {
-            system: std::env::consts::OS,
-            processor: std::env::consts::ARCH,
-        })?;
+/// or it cannot fetch; [`Error::WheelMissing`] when not all wheels were named; [`Error::WheelHash`] when one is
+/// not the pinned one; [`Error::Wheel`] when it cannot be unpacked; [`Error::Io`]; [`Error::Cancelled`].
+pub fn install(data: &Path, build: Build, source: &Source, watch: &Watch<'_>) -> Result<PathBuf> {
+    let wheels = build.wheels()?;
     let runtime = data.join("runtime");
     fs::create_dir_all(&runtime).map_err(Error::io("create", &runtime))?;
     let temporary = tempfile::Builder::new()
         .prefix(".installing-")
         .tempdir_in(&runtime)
         .map_err(Error::io("create a folder in", &runtime))?;
-    let file = match source {
-        Source::Wheel(file) => file.clone(),
+    let files = match source {
+        Source::Wheels(files) => named(wheels, files)?,
         Source::PyPi => {
-            watch.note(format!(
-                "installing ONNX Runtime {PINNED_VERSION} with pip ({} MB, once)",
-                wheel.bytes / 1_000_000
-            ));
-            download(wheel, temporary.path(), watch)?
+            let megabytes = build.download_bytes()? / 1_000_000;
+            watch.note(match build {
+                Build::Cpu => format!(
+                    "installing ONNX Runtime {PINNED_VERSION} with pip ({megabytes} MB, once)"
+                ),
+                Build::Cuda => format!(
+                    "installing ONNX Runtime {PINNED_VERSION} with CUDA with pip: {megabytes} MB are \
+                     downloaded once, and take 2,100 MB on disk"
+                ),
+            });
+            pip::download(wheels, temporary.path(), watch)?
         }
     };
-    check(&file, wheel)?;
     let unpacked = temporary.path().join("unpacked");
-    unpack(&file, &unpacked)?;
-    publish(&unpacked, &folder(data))?;
-    let library = installed(data).ok_or_else(|| Error::Wheel {
-        path: file,
+    fs::create_dir_all(&unpacked).map_err(Error::io("create", &unpacked))?;
+    for (file, wheel) in files.iter().zip(wheels) {
+        watch.check()?;
+        check(file, wheel)?;
+        unpack(file, wheel, &unpacked)?;
+        if *source == Source::PyPi {
+            // The large ones need not lie on the disk twice. What stays goes with the folder.
+            let _ = fs::remove_file(file);
+        }
+    }
+    let folder = folder(data, build);
+    publish(&unpacked, &folder)?;
+    let library = installed(data, build).ok_or_else(|| Error::Wheel {
+        path: files[0].clone(),
         source: "it holds no ONNX Runtime library".into(),
     })?;
     probe::probe(&library).map_err(|reason| Error::RuntimeUnfit {
         path: library.clone(),
         reason: reason.to_string(),
     })?;
-    watch.note(format!("ONNX Runtime {PINNED_VERSION} is in {}", folder(data).display()));
+    watch.note(format!("ONNX Runtime {PINNED_VERSION} is in {}", folder.display()));
     Ok(library)
 }
 
-/// Lets pip fetch the wheel into `folder`.
-fn download(wheel: &Wheel, folder: &Path, watch: &Watch<'_>) -> Result<PathBuf> {
-    let failed = |reason: &str, said: String| Error::Pip { reason: reason.to_owned(), said };
-    let log = folder.join("pip.log");
-    let mut found = None;
-    for python in PYTHONS {
-        let output = File::create(&log).map_err(Error::io("create", &log))?;
-        let errors = output.try_clone().map_err(Error::io("open", &log))?;
-        let child = Command::new(python)
-            .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"])
-            .args(["--progress-bar", "off", "--disable-pip-version-check"])
-            .args(["--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"])
-            .args(["--platform", wheel.platform, "--dest"])
-            .arg(folder)
-            .arg(format!("onnxruntime=={PINNED_VERSION}"))
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .spawn();
-        match child {
-            Ok(child) => {
-                found = Some(child);
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("it cannot be started", error.to_string())),
-        }
+/// The files for the wheels, in their order. A single wheel may have any name: its hash decides.
+fn named(wheels: &[Wheel], files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if let ([_], [file]) = (wheels, files) {
+        return Ok(vec![file.clone()]);
     }
-    let mut child = found.ok_or_else(|| failed("there is no python3 on PATH", String::new()))?;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(Error::io("wait for", "pip"))? {
-            break status;
-        }
-        if watch.is_cancelled() {
-            // It may have ended by itself in between.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(Error::Cancelled);
-        }
-        std::thread::sleep(Duration::from_millis(50));
+    let find = |wheel: &Wheel| {
+        let name = |file: &PathBuf| file.file_name().map(|n| n.to_string_lossy().into_owned());
+        let found = files.iter().find(|file| name(file).is_some_and(|n| wheel.is_named(&n)));
+        let (package, version) = (wheel.package, wheel.version);
+        found.cloned().ok_or(Error::WheelMissing { package, version })
     };
-    let said = fs::read_to_string(&log).unwrap_or_default();
-    if said.contains("No module named pip") {
-        return Err(failed("this Python has no pip", String::new()));
-    }
-    if !status.success() {
-        let lines: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(3)..].join("\n");
-        return Err(failed("it could not fetch the wheel", last));
-    }
-    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .ok_or_else(|| failed("it left no wheel behind", said))
+    wheels.iter().map(find).collect()
 }
 
 fn check(file: &Path, wheel: &Wheel) -> Result<()> {
@@ -210,20 +124,18 @@ fn check(file: &Path, wheel: &Wheel) -> Result<()> {
     Err(Error::WheelHash { path: file.to_path_buf(), expected, found })
 }
 
-/// Takes the library, the licence and the notices out of the wheel, and nothing else.
-fn unpack(wheel: &Path, target: &Path) -> Result<()> {
+/// Takes what is wanted out of a wheel, and nothing else.
+fn unpack(file: &Path, wheel: &Wheel, target: &Path) -> Result<()> {
     let damaged = |error: zip::result::ZipError| Error::Wheel {
-        path: wheel.to_path_buf(),
+        path: file.to_path_buf(),
         source: Box::new(error),
     };
-    fs::create_dir_all(target).map_err(Error::io("create", target))?;
-    let file = File::open(wheel).map_err(Error::io("open", wheel))?;
-    let mut archive = zip::ZipArchive::new(file).map_err(damaged)?;
+    let opened = File::open(file).map_err(Error::io("open", file))?;
+    let mut archive = zip::ZipArchive::new(opened).map_err(damaged)?;
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i).map_err(damaged)?;
-        // Our own names, so that no name inside the archive can lead elsewhere.
         let name = entry.name().map_err(damaged)?.into_owned();
-        let Some(name) = wanted(&name) else { continue };
+        let Some(name) = wheel.kept(&name) else { continue };
         let path = target.join(name);
         let mut out = File::create(&path).map_err(Error::io("create", &path))?;
         io::copy(&mut entry, &mut out)
@@ -232,19 +144,6 @@ fn unpack(wheel: &Path, target: &Path) -> Result<()> {
             .map_err(Error::io("write", &path))?;
     }
     Ok(())
-}
-
-/// The bare name of a file that is wanted: `onnxruntime/capi/libonnxruntime.so.1.31.1` and the texts.
-fn wanted(name: &str) -> Option<&str> {
-    let bare = name.strip_prefix("onnxruntime/")?;
-    if matches!(bare, "LICENSE" | "ThirdPartyNotices.txt") {
-        return Some(bare);
-    }
-    let library = bare.strip_prefix("capi/")?;
-    let is_library = ["libonnxruntime.", "libonnxruntime_providers_shared.", "onnxruntime.dll"]
-        .iter()
-        .any(|start| library.starts_with(start));
-    (is_library && !library.contains(['/', '\\'])).then_some(library)
 }
 
 /// Puts the unpacked folder in its place. A folder that is there is moved away first.
@@ -272,26 +171,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_library_and_its_licence_leave_the_wheel() {
-        assert_eq!(
-            wanted("onnxruntime/capi/libonnxruntime.so.1.31.1"),
-            Some("libonnxruntime.so.1.31.1")
-        );
-        assert_eq!(wanted("onnxruntime/LICENSE"), Some("LICENSE"));
-        assert_eq!(wanted("onnxruntime/capi/onnxruntime_pybind11_state.so"), None);
-        assert_eq!(wanted("onnxruntime/capi/libonnxruntime.so/../../evil"), None);
-        assert_eq!(wanted("/etc/passwd"), None);
-    }
-
-    #[test]
     fn a_wheel_with_another_hash_is_refused_and_nothing_is_installed() {
         let dir = tempfile::tempdir().unwrap();
         let wheel = dir.path().join("onnxruntime.whl");
         fs::write(&wheel, "not the pinned wheel").unwrap();
         let data = dir.path().join("data");
-        let error = install(&data, &Source::Wheel(wheel), &Watch::none()).unwrap_err();
+        let source = Source::Wheels(vec![wheel]);
+        let error = install(&data, Build::Cpu, &source, &Watch::none()).unwrap_err();
         assert!(matches!(error, Error::WheelHash { .. }), "{error}");
-        assert_eq!(installed(&data), None);
+        assert_eq!(installed(&data, Build::Cpu), None);
         assert_eq!(fs::read_dir(data.join("runtime")).unwrap().count(), 0);
     }
 }

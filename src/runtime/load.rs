@@ -26,6 +26,11 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// Whether it was built with CUDA.
+    pub(super) fn has_cuda(&self) -> bool {
+        self.providers.iter().any(|provider| provider == "CUDA")
+    }
+
     pub(super) fn environment(&self) -> &ort::environment::Environment {
         &self.environment.0
     }

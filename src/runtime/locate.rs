@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use super::probe::{Unfit, Version, probe};
-use super::{RuntimeConfig, install};
+use super::{Build, RuntimeConfig, cuda, install};
 use crate::error::{Error, Result};
 
 /// How a library was found.
@@ -47,12 +47,23 @@ pub struct Candidate {
     pub origin: Origin,
     /// Its version.
     pub version: Version,
+    /// Whether CUDA lies beside it.
+    pub cuda: bool,
+}
+
+impl Candidate {
+    fn at(path: PathBuf, origin: Origin) -> Result<Self, (PathBuf, Unfit)> {
+        match probe(&path) {
+            Ok(version) => Ok(Self { cuda: cuda::is_beside(&path), path, origin, version }),
+            Err(reason) => Err((path, reason)),
+        }
+    }
 }
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Located {
-    /// The first library that serves, in the order of [`Origin`].
+    /// The first library that serves, in the order of [`Origin`]; where CUDA is wanted, the first that has it.
     pub found: Option<Candidate>,
     /// Those that came before it and do not serve, and why.
     pub passed_over: Vec<(PathBuf, Unfit)>,
@@ -76,36 +87,35 @@ pub fn locate(config: &RuntimeConfig) -> Result<Located> {
     if let Some(named) = &config.explicit {
         let path = if named.is_dir() { in_folder(named).pop() } else { Some(named.clone()) };
         let path = path.unwrap_or_else(|| named.join(LIBRARY));
-        return match probe(&path) {
-            Ok(version) => {
-                let found = Candidate { path, origin: Origin::Explicit, version };
-                Ok(Located { found: Some(found), passed_over: Vec::new() })
-            }
-            Err(reason) => Err(Error::RuntimeUnfit { path, reason: reason.to_string() }),
+        return match Candidate::at(path, Origin::Explicit) {
+            Ok(found) => Ok(Located { found: Some(found), passed_over: Vec::new() }),
+            Err((path, reason)) => Err(Error::RuntimeUnfit { path, reason: reason.to_string() }),
         };
     }
-    let mut passed_over = Vec::new();
+    let prefers_cuda = config.device.prefers_cuda();
+    // The build with CUDA serves the CPU as well, where it is the only one.
+    let builds = if prefers_cuda { [Build::Cuda, Build::Cpu] } else { [Build::Cpu, Build::Cuda] };
+    let in_data = || builds.iter().filter_map(|b| install::installed(&config.data, *b)).collect();
+    let (mut without_cuda, mut passed_over) = (None, Vec::new());
     // Lazily, from cheap to dear: the last one starts a Python.
     let places: [(Origin, &dyn Fn() -> Vec<PathBuf>); 4] = [
         (Origin::BesideProgram, &beside_program),
-        (Origin::Data, &|| install::installed(&config.data).into_iter().collect()),
+        (Origin::Data, &in_data),
         (Origin::System, &in_system),
         (Origin::Python, &in_python),
     ];
     for (origin, candidates) in places {
         for path in candidates() {
-            match probe(&path) {
-                Ok(version) => {
-                    return Ok(Located {
-                        found: Some(Candidate { path, origin, version }),
-                        passed_over,
-                    });
+            match Candidate::at(path, origin) {
+                Ok(found) if found.cuda || !prefers_cuda => {
+                    return Ok(Located { found: Some(found), passed_over });
                 }
-                Err(reason) => passed_over.push((path, reason)),
+                Ok(found) => drop(without_cuda.get_or_insert(found)),
+                Err(unfit) => passed_over.push(unfit),
             }
         }
     }
-    Ok(Located { found: None, passed_over })
+    Ok(Located { found: without_cuda, passed_over })
 }
 
 fn beside_program() -> Vec<PathBuf> {
@@ -210,6 +220,7 @@ fn numbers_in(path: &Path) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Device;
 
     #[cfg(target_os = "linux")]
     #[test]
@@ -235,6 +246,7 @@ mod tests {
             explicit: Some(named.clone()),
             data: dir.path().to_path_buf(),
             offline: true,
+            device: Device::Auto,
         };
         let error = locate(&config).unwrap_err();
         assert!(matches!(&error, Error::RuntimeUnfit { path, .. } if *path == named), "{error}");

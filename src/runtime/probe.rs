@@ -92,7 +92,7 @@ struct ApiBase {
 }
 
 /// Whether an ELF file is as long as its segments need. Anything else is left to the loader.
-fn check_length(path: &Path) -> Result<(), Unfit> {
+pub(super) fn check_length(path: &Path) -> Result<(), Unfit> {
     let unreadable = |error: std::io::Error| Unfit::NotLoadable(error.to_string());
     let mut file = File::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?.len();

@@ -2,19 +2,21 @@
 
 use std::ffi::CString;
 use std::ptr::{NonNull, null, null_mut};
+use std::sync::{Mutex, PoisonError};
 
 use ort::AsPointer;
 use ort::session::Session;
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::device::Precision;
 use super::load::Runtime;
-use super::optimised;
+use super::{cuda, optimised};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
 use crate::network::{FeatureNetwork, InputTensor};
 
-/// A session of one network on the CPU. It may be shared: each thread that calls [`run`](Self::run)
-/// computes its own batch, and the weights are in memory once.
+/// A session of one network. It may be shared: on the CPU each thread that calls [`run`](Self::run) computes
+/// its own batch, on other devices one at a time does. The weights are in memory once.
 #[derive(Debug)]
 pub struct FeatureSession {
     session: Session,
@@ -24,11 +26,32 @@ pub struct FeatureSession {
     width: usize,
     /// One image as the network takes it, without the batch axis.
     image_shape: [i64; 3],
-    /// Whether the network was exported for one image at a time.
-    one_by_one: bool,
+    /// Images that a run takes.
+    lot: Lot,
+    /// Images that are worth waiting for before a run.
+    batch: usize,
+    /// Held by who computes, on a device that is not entered twice.
+    turn: Option<Mutex<()>>,
+}
+
+/// How many images a run takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lot {
+    /// As many as there are.
+    Any,
+    /// This many, as the network was exported so, or as each number costs the device preparations of its own.
+    /// What is missing is filled up with zeros.
+    Exactly(usize),
 }
 
 impl FeatureSession {
+    /// Images worth a run on the CPU. From 4 up, more hardly helps there; fewer are lost when the machine goes
+    /// down, and fewer take less memory.
+    pub const CPU_BATCH: usize = 4;
+
+    /// Images worth a run on an NVIDIA device. A guess, not measured yet: `cargo bench --bench devices` does.
+    pub const CUDA_BATCH: usize = 32;
+
     /// Opens a network on the CPU and checks that it is what its manifest says. A batch is computed by
     /// `threads` threads, the caller among them: with 1, by the caller alone.
     ///
@@ -42,6 +65,53 @@ impl FeatureSession {
             source: Box::new(source),
         };
         let session = optimised::open(runtime, network, threads).map_err(failed)?;
+        Self::checked(session, network)
+    }
+
+    /// Opens a network on the NVIDIA device `number`, which is given `batch` images at once, whatever there
+    /// are. `precision` says how its products may be computed, not what its weights are.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when CUDA or the device cannot be used; those of [`FeatureSession::open`].
+    pub fn open_on_cuda(
+        runtime: &Runtime,
+        network: &FeatureNetwork,
+        number: u32,
+        precision: Precision,
+        batch: usize,
+    ) -> Result<Self> {
+        let opened = cuda::builder(runtime, number, precision)?.commit_from_file(&network.path);
+        // The device itself is entered only now.
+        let session = opened.map_err(|error| cuda::refused(number, &error))?;
+        Ok(Self::checked(session, network)?.one_at_a_time(batch))
+    }
+
+    /// The same session, computing one batch at a time, of `batch` images unless the network fixes another
+    /// number.
+    pub fn one_at_a_time(self, batch: usize) -> Self {
+        let (lot, batch) = match self.lot {
+            Lot::Any => (Lot::Exactly(batch), batch),
+            fixed => (fixed, self.batch),
+        };
+        Self { lot, batch, turn: Some(Mutex::new(())), ..self }
+    }
+
+    /// Images that are worth waiting for before [`run`](Self::run).
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Whether one batch at a time is computed, whoever asks.
+    pub fn is_exclusive(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Whether who runs a batch now would have to wait for another.
+    pub fn is_busy(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.try_lock().is_err())
+    }
+
+    fn checked(session: Session, network: &FeatureNetwork) -> Result<Self> {
         let image_shape = network.preprocessing.image_shape();
         let wrong = |what: String| Error::NetworkShape { name: network.name.clone(), what };
         let input = shape_of(session.inputs(), "input", &network.input).map_err(wrong)?;
@@ -66,7 +136,9 @@ impl FeatureSession {
             name: network.name.clone(),
             width: network.width,
             image_shape,
-            one_by_one: input[0] == 1,
+            lot: if input[0] == 1 { Lot::Exactly(1) } else { Lot::Any },
+            batch: Self::CPU_BATCH,
+            turn: None,
         })
     }
 
@@ -80,22 +152,25 @@ impl FeatureSession {
         &self,
         batch: &[InputTensor],
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
-        let size = if self.one_by_one { 1 } else { batch.len().max(1) };
+        let size = match self.lot {
+            Lot::Any => batch.len(),
+            Lot::Exactly(size) => size,
+        };
         let mut features = Vec::with_capacity(batch.len());
-        for part in batch.chunks(size) {
-            features.extend(self.run_at_once(part)?);
+        for part in batch.chunks(size.max(1)) {
+            features.extend(self.run_at_once(part, size)?);
         }
         Ok(features)
     }
 
+    /// Runs the network on `batch`, filled up to `count` images.
     fn run_at_once(
         &self,
         batch: &[InputTensor],
+        count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
         let [a, b, c] = self.image_shape;
-        let count = batch.len();
-        let values: Vec<f32> =
-            batch.iter().map(|tensor| tensor.0.as_slice()).collect::<Vec<_>>().concat();
+        let values = filled(batch, count * (a * b * c) as usize);
         let shape = [count as i64, a, b, c];
         let failed = |source: ort::Error| Error::Network {
             name: self.name.clone(),
@@ -103,7 +178,10 @@ impl FeatureSession {
             source: Box::new(source),
         };
         let input = TensorRef::from_array_view((shape, values.as_slice())).map_err(failed)?;
+        let turn = self.turn.as_ref();
+        let turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let output = self.run_shared(&input).map_err(failed)?;
+        drop(turn);
         let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
         let stated = [count as i64, self.width as i64];
         if !(shape.starts_with(&stated) && shape[2..].iter().all(|d| *d == 1)) {
@@ -112,7 +190,7 @@ impl FeatureSession {
                 what: format!("it gave {shape:?} for {count} images, the manifest says {stated:?}"),
             });
         }
-        let rows = values.chunks_exact(self.width);
+        let rows = values.chunks_exact(self.width).take(batch.len());
         Ok(rows.map(|row| Features::new(row.to_vec(), self.width)).collect())
     }
 }
@@ -125,8 +203,8 @@ impl FeatureSession {
         let (inputs, outputs) = ([self.input.as_ptr()], [self.output.as_ptr()]);
         let mut output = null_mut();
         // SAFETY: the session lives as long as `self`; the names end in zero and the input is a tensor,
-        // which all live past the call; each array is as long as its count says. Only the CPU's execution
-        // provider is ever registered, so that concurrent calls are allowed.
+        // which all live past the call; each array is as long as its count says. On another device than the
+        // CPU the caller holds the turn, so that concurrent calls happen on the CPU only.
         unsafe {
             ort::Error::result_from_status((ort::api().Run)(
                 self.session.ptr().cast_mut(),
@@ -143,6 +221,14 @@ impl FeatureSession {
         // SAFETY: the value was made by this session, with its allocator, and is owned by nobody else.
         Ok(unsafe { DynValue::from_ptr(output, Some(self.session.allocator())) })
     }
+}
+
+/// The values of a batch one behind the other, zeros behind them up to `length`.
+fn filled(batch: &[InputTensor], length: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    batch.iter().for_each(|tensor| values.extend_from_slice(&tensor.0));
+    values.resize(length.max(values.len()), 0.0);
+    values
 }
 
 /// The dimensions of a named input or output, -1 where any size goes.

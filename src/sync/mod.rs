@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::progress::Watch;
 use crate::record::Skipped;
+use crate::runtime::Processor;
 use crate::scan::Selection;
 
 /// What to bring up to date, and how.
@@ -39,6 +40,8 @@ pub struct SyncOptions {
     pub retry_skipped: bool,
     /// How many workers decode photos and run one-thread sessions.
     pub threads: usize,
+    /// How many photos a device other than the CPU computes at once; by default as many as suit it.
+    pub batch: Option<usize>,
     /// How many files are read at once, ahead of the workers; more help where a drive is slow to answer.
     pub io_threads: usize,
 }
@@ -55,6 +58,7 @@ impl SyncOptions {
             prune: false,
             retry_skipped: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            batch: None,
             io_threads: Self::IO_THREADS,
         }
     }
@@ -83,6 +87,8 @@ pub struct SyncReport {
     /// How long the run took, up to the point where all photos were in the catalog; without the time it
     /// took to find ONNX Runtime or to install it.
     pub elapsed: Duration,
+    /// What the network ran on; `None` when it did not run.
+    pub ran_on: Option<Processor>,
     /// Where the time went.
     pub profile: Profile,
     /// Whether the caller ended it early. What was finished is kept; nothing was removed.
@@ -123,6 +129,12 @@ pub fn sync(
     let scopes = plan::enter(library, options, &mut report)?;
     pipeline::run(library, engine, model, &scopes, options, &mut report, watch)?;
     report.elapsed = started.elapsed().saturating_sub(engine.setup());
+    report.ran_on = engine.ran_on().filter(|_| report.embedded > 0).cloned();
+    if let Some(processor) = &report.ran_on {
+        let mut batch = library.catalog_mut().batch()?;
+        batch.ran_on(model, &processor.to_string())?;
+        batch.commit()?;
+    }
     report.interrupted = watch.is_cancelled();
     if report.interrupted {
         return Ok(report);

@@ -23,10 +23,6 @@ use crate::progress::Watch;
 use crate::record::{ContentHash, ImageId, PhotoFacts};
 use crate::runtime::FeatureSession;
 
-/// Photos a session takes at once. From 4 up, more hardly helps on a CPU; fewer are lost when the
-/// machine goes down, and fewer take less memory.
-const BATCH: usize = 4;
-
 /// Files that wait to be opened: paths only, so that the walk may run ahead.
 const WORK_AHEAD: usize = 1024;
 
@@ -79,14 +75,16 @@ struct Shared<'a> {
     tally: Tally,
     clock: &'a Clock,
     /// Squares that wait for a worker with time for the network, in the order they were decoded. Never
-    /// more than a batch a worker and one: whoever sees enough of them takes a batch before decoding
-    /// another.
+    /// more than a batch a worker and one, or two batches of a device that computes one at a time: whoever sees
+    /// enough of them takes a batch before decoding another.
     squares: Mutex<VecDeque<(Decoded, InputTensor)>>,
     /// What all workers run the network in, opened for the first photo.
     session: OnceLock<FeatureSession>,
     /// Held while the session is opened.
     opening: Mutex<()>,
     workers: usize,
+    /// Photos a device other than the CPU computes at once.
+    batch: Option<usize>,
     /// Set when one thread failed: the others finish what they hold.
     failed: AtomicBool,
     watch: &'a Watch<'a>,
@@ -109,7 +107,7 @@ impl Shared<'_> {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let opened = self.engine.session(1, self.watch)?;
+        let opened = self.engine.batch_session(self.batch, 1, self.watch)?;
         Ok(self.session.get_or_init(|| opened))
     }
 }
@@ -144,6 +142,7 @@ pub(super) fn run(
         session: OnceLock::new(),
         opening: Mutex::default(),
         workers,
+        batch: options.batch,
         failed: AtomicBool::new(false),
         watch,
     };
@@ -253,7 +252,7 @@ fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Re
             Next::Embed(squares) => {
                 if !shared.halted() {
                     embed(squares, shared, news)?;
-                    batch = (batch * 2).min(BATCH);
+                    batch = (batch * 2).min(shared.session()?.batch());
                 }
             }
             Next::Done => return Ok(()),
@@ -277,16 +276,26 @@ fn next<'a>(shared: &'a Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Ne
         match shared.opening.try_lock() {
             Ok(opening) if !photos.is_empty() => return Next::Open(opening),
             // While one worker opens the session, the others decode.
-            Err(TryLockError::WouldBlock) => enough = BATCH * shared.workers,
+            Err(TryLockError::WouldBlock) => enough = FeatureSession::CPU_BATCH * shared.workers,
             _ => {}
         }
+    }
+    let session = shared.session.get();
+    // Who would have to wait for another's batch decodes for the next.
+    if session.is_some_and(FeatureSession::is_busy) {
+        enough *= 2;
     }
     let mut batch = batch;
     if squares < enough {
         match photos.try_recv() {
             Ok(photo) => return Next::Decode(Box::new(photo)),
             // The last squares are shared out, lest one worker embed them all and the others stand by.
-            Err(TryRecvError::Disconnected) => batch = batch.min(squares.div_ceil(shared.workers)),
+            Err(TryRecvError::Disconnected)
+                if !session.is_some_and(FeatureSession::is_exclusive) =>
+            {
+                batch = batch.min(squares.div_ceil(shared.workers));
+            }
+            Err(TryRecvError::Disconnected) => {}
             Err(TryRecvError::Empty) => {}
         }
     }

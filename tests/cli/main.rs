@@ -1,6 +1,7 @@
 //! likeness as its users meet it: through the binary, in a temporary folder. One file a command.
 #![expect(clippy::unwrap_used, reason = "these are all tests")]
 
+mod devices;
 mod examples;
 mod export;
 mod find;

@@ -62,6 +62,11 @@ fn the_readme_shows_what_comes_out() {
                 shown.truncate(3);
                 real.truncate(3);
             }
+            if shown.first().is_some_and(|word| word == "device") {
+                // This machine may have one.
+                shown.truncate(3);
+                real.truncate(3);
+            }
             let id = usize::from(shown.len() == 4 && shown[3].ends_with(".jpg")) * 2;
             let same = |(at, (shown, real)): (usize, (&String, &&str))| {
                 // Ids follow the walk, unless a photo kept the others waiting for too long.

@@ -24,7 +24,7 @@ use ask::{Asker, Network, Query};
 use batch::Batch;
 use show::Format;
 
-use crate::cli::args::Decoding;
+use crate::cli::args::{Decoding, Running};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -121,6 +121,9 @@ pub(crate) struct Args {
     /// The model whose vectors are compared [default: that of the last `index`]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+
+    #[command(flatten)]
+    running: Running,
 
     #[command(flatten)]
     decoding: Decoding,
@@ -235,6 +238,6 @@ fn network<'a>(
     threads: usize,
     context: &'a Context,
 ) -> Network<'a> {
-    let decoding = args.decoding.options();
-    Network { context, model, decoding, opened: Mutex::default(), threads }
+    let (decoding, running) = (args.decoding.options(), args.running);
+    Network { context, model, running, decoding, opened: Mutex::default(), threads }
 }

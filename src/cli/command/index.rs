@@ -7,11 +7,12 @@ use clap::ValueHint;
 use likeness::engine::Engine;
 use likeness::library::Library;
 use likeness::record::Skipped;
+use likeness::runtime::Device;
 use likeness::scan::{Exclude, Selection};
 use likeness::sync::{self, SyncOptions, SyncReport};
 use serde_json::{Value, json};
 
-use crate::cli::args::Decoding;
+use crate::cli::args::{Decoding, Running};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -74,6 +75,13 @@ pub(crate) struct Args {
     io_threads: u16,
 
     #[command(flatten)]
+    running: Running,
+
+    /// Photos that an NVIDIA device computes at once [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch_size: Option<u16>,
+
+    #[command(flatten)]
     decoding: Decoding,
 
     /// Tell where the time went: seconds and share of reading, decoding, network, catalog
@@ -91,17 +99,24 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut library = Library::open(&context.library)?;
     let remembered = library.catalog().current_model()?.map(|model| model.name);
     let network = context.network(args.model.as_deref().or(remembered.as_deref()), &watch)?;
-    let engine = Engine::new(network, context.runtime(), args.decoding.options());
+    let runtime = context.runtime(args.running.device);
+    let engine = Engine::new(network, runtime, args.decoding.options())
+        .with_precision(args.running.precision());
+    if let Device::Cuda(_) = args.running.device {
+        // Who asks for it learns that it is missing, also where nothing is left to embed.
+        engine.runtime(&watch)?;
+    }
     let mut options = SyncOptions {
         selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
         prune: args.prune,
         retry_skipped: args.retry_skipped,
         ..SyncOptions::new(args.dirs)
     };
+    options.batch = args.batch_size.map(usize::from);
     options.io_threads = usize::from(args.io_threads);
     options.threads = args.threads.map_or(options.threads, usize::from);
     let report = sync::sync(&mut library, &engine, &options, &watch)?;
-    let summary = Summary { report, model: engine.network().name.clone(), device: engine.device() };
+    let summary = Summary { report, model: engine.network().name.clone() };
     let mut out = context.stdout();
     match args.json {
         true => out.json(&summary.to_json(args.profile))?,
@@ -127,7 +142,6 @@ fn usage(error: &globset::Error) -> ! {
 struct Summary {
     report: SyncReport,
     model: String,
-    device: &'static str,
 }
 
 impl Summary {
@@ -162,7 +176,9 @@ impl Summary {
             "seconds": round(self.report.elapsed.as_secs_f64(), 1000.0),
             "images_per_second": round(self.images_per_second(), 100.0),
             "model": self.model,
-            "device": self.device,
+            "device": self.report.ran_on.as_ref().map(|ran_on| ran_on.device),
+            "device_name": self.report.ran_on.as_ref().map(|ran_on| &ran_on.name),
+            "precision": self.report.ran_on.as_ref().map(|ran_on| ran_on.precision),
             "interrupted": self.report.interrupted,
         });
         if with_profile {
@@ -178,14 +194,13 @@ impl Summary {
             "{added} added, {updated} updated, {moved} moved, {unchanged} unchanged, {removed} removed, {} skipped",
             self.skipped()
         )?;
-        if embedded > 0 {
+        if let Some(ran_on) = &self.report.ran_on {
             writeln!(
                 out,
-                "{embedded} photos embedded in {:.1} s ({:.1} a second) with {} on {}",
+                "{embedded} photos embedded in {:.1} s ({:.1} a second) with {} on {ran_on}",
                 self.report.elapsed.as_secs_f64(),
                 self.images_per_second(),
                 self.model,
-                self.device
             )?;
         }
         Ok(())

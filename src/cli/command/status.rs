@@ -7,10 +7,10 @@ use likeness::error::Error;
 use likeness::index::{Calibration, Coding, Search};
 use likeness::library::{IndexState, Library};
 use likeness::query::SearchCheck;
-use likeness::runtime;
+use likeness::runtime::{self, Device};
 use serde_json::{Value, json};
 
-use super::runtime::summary;
+use super::runtime::{device, driver_json, summary};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return check(&library, args.json, context);
     }
     let state = library.map(State::of).transpose()?;
-    let runtime = runtime::locate(&context.runtime());
+    let runtime = runtime::locate(&context.runtime(Device::Auto));
     let mut out = context.stdout();
     if args.json {
         out.json(&json!({
@@ -61,6 +61,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 Ok(located) => json!({ "found": located.found }),
                 Err(error) => json!({ "found": null, "error": error.to_string() }),
             },
+            "driver": driver_json(),
             "data": context.data,
         }))?;
         out.flush()?;
@@ -72,7 +73,10 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Some(state) => state.print(&mut out)?,
     }
     match &runtime {
-        Ok(located) => writeln!(out, "runtime    {}", summary(located.found.as_ref()))?,
+        Ok(located) => {
+            let found = located.found.as_ref();
+            writeln!(out, "runtime    {}\ndevice     {}", summary(found), device(found))?;
+        }
         Err(error) => writeln!(out, "runtime    {error}")?,
     }
     out.flush()?;
@@ -177,6 +181,7 @@ impl State {
                 "fingerprint": model.fingerprint,
                 "width": model.width,
                 "embedded": embedded,
+                "ran_on": model.ran_on,
             })
         });
         json!({
@@ -202,10 +207,11 @@ impl State {
             let current = self.current.as_ref().is_some_and(|(c, _)| c.id == model.id);
             writeln!(
                 out,
-                "model      {} {:.8}, {} features, {embedded} images{}",
+                "model      {} {:.8}, {} features, {embedded} images{}{}",
                 model.name,
                 model.fingerprint,
                 model.width,
+                model.ran_on.as_ref().map(|on| format!(", last run on {on}")).unwrap_or_default(),
                 if current && self.models.len() > 1 { " (in use)" } else { "" }
             )?;
         }

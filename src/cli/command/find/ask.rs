@@ -18,6 +18,7 @@ use likeness::runtime::FeatureSession;
 use likeness::web::{self, FetchOptions};
 
 use super::clipboard::{self, Copied};
+use crate::cli::args::Running;
 use crate::cli::context::Context;
 
 /// Where the picture of a query comes from.
@@ -84,6 +85,7 @@ pub(super) struct Asked {
 pub(super) struct Network<'a> {
     pub(super) context: &'a Context,
     pub(super) model: &'a ModelRecord,
+    pub(super) running: Running,
     pub(super) decoding: DecodeOptions,
     pub(super) opened: Mutex<Option<Arc<(Engine, FeatureSession)>>>,
     /// Threads of the session: one where threads share it.
@@ -104,7 +106,9 @@ impl Network<'_> {
                 Error::ModelChanged { name: self.model.name.clone(), indexed, found }.into()
             );
         }
-        let engine = Engine::new(network, self.context.runtime(), self.decoding.clone());
+        let runtime = self.context.runtime(self.running.device);
+        let engine = Engine::new(network, runtime, self.decoding.clone())
+            .with_precision(self.running.precision());
         let session = engine.session(self.threads, &watch)?;
         Ok(Arc::clone(opened.insert(Arc::new((engine, session)))))
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use likeness::model::ModelStore;
 use likeness::quantise::{self, QuantiseOptions, has_fast_integers};
+use likeness::runtime::Device;
 
 use crate::cli::args::Decoding;
 use crate::cli::context::Context;
@@ -61,7 +62,8 @@ impl Quantize {
         let made = quantise::quantise(
             models,
             &model,
-            &context.runtime(),
+            // Scales are for the CPU, which is what 8 bits are for.
+            &context.runtime(Device::Cpu),
             &self.calibrate,
             &options,
             &watch,

@@ -75,7 +75,7 @@ fn main() -> Outcome<()> {
         Ok(Ok(found)) => found,
         _ => {
             let (name, decoding) = (Some(name.to_owned()), DecodeOptions::default());
-            let options = QuantiseOptions { name, images: 40, decoding };
+            let options = QuantiseOptions { name, images: 40, evaluate: None, decoding };
             quantise(&models, &installed, &on(Device::Auto), &photos, &options, &watch)?
         }
     };

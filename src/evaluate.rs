@@ -93,7 +93,7 @@ pub enum Labels {
 }
 
 impl Labels {
-    fn of(self, path: &Path) -> Option<String> {
+    pub(crate) fn of(self, path: &Path) -> Option<String> {
         match self {
             Labels::Parent => Some(path.parent()?.file_name()?.to_string_lossy().into_owned()),
         }
@@ -116,54 +116,70 @@ impl Library {
         labels: Labels,
         ranking: Ranking,
     ) -> Result<Evaluation> {
-        let mut images = Vec::new();
-        let mut names: HashMap<String, u32> = HashMap::new();
-        let mut sizes: Vec<usize> = Vec::new();
+        let mut labelled = Vec::new();
         self.catalog().each_embedding(model.id, Sequence(0), |_, id, features| {
             let image = self.catalog().image(id)?;
             if let Some(label) = image.and_then(|image| labels.of(&image.path)) {
-                let next = sizes.len() as u32;
-                let label = *names.entry(label).or_insert(next);
-                if label == next {
-                    sizes.push(0);
-                }
-                sizes[label as usize] += 1;
-                images.push(Labelled { id, label, embedding: features.embedding() });
+                labelled.push((id, label, features.embedding()));
             }
             Ok(())
         })?;
-        if ranking == Ranking::Whitened {
-            whiten(&mut images, model.width);
-        }
-        let mut scores: Vec<(u32, Score)> = images
-            .par_iter()
-            .filter(|query| sizes[query.label as usize] > 1)
-            .map(|query| (query.label, score(query, &images, ranking)))
-            .collect();
-        if scores.is_empty() {
-            return Err(Error::NothingToEvaluate { images: images.len() });
-        }
-        scores.sort_by_key(|(label, _)| *label);
-        let mut names_by_label: Vec<(u32, String)> =
-            names.into_iter().map(|(name, label)| (label, name)).collect();
-        names_by_label.sort();
-        let (mut groups, mut by_label) = (Vec::new(), Vec::new());
-        for group in scores.chunk_by(|(a, _), (b, _)| a == b) {
-            let sums: Sums = group.iter().map(|(_, score)| score).collect();
-            let label = names_by_label[group[0].0 as usize].1.clone();
-            by_label.push(LabelQuality { label, images: group.len(), quality: sums.mean() });
-            groups.push(sums);
-        }
-        by_label.sort_by(|a, b| a.label.cmp(&b.label));
-        Ok(Evaluation {
-            queries: scores.len(),
-            images: images.len(),
-            labels: sizes.len(),
-            all: groups.iter().sum::<Sums>().mean(),
-            interval_95: intervals(&groups),
-            by_label,
-        })
+        evaluate(labelled, ranking)
     }
+}
+
+/// Lets every image ask for all others, as [`Library::evaluate`].
+///
+/// # Errors
+/// [`Error::NothingToEvaluate`] when no two images share a label.
+pub(crate) fn evaluate(
+    labelled: Vec<(ImageId, String, Embedding)>,
+    ranking: Ranking,
+) -> Result<Evaluation> {
+    let mut names: HashMap<String, u32> = HashMap::new();
+    let mut sizes: Vec<usize> = Vec::new();
+    let mut images: Vec<Labelled> = (labelled.into_iter())
+        .map(|(id, label, embedding)| {
+            let next = sizes.len() as u32;
+            let label = *names.entry(label).or_insert(next);
+            if label == next {
+                sizes.push(0);
+            }
+            sizes[label as usize] += 1;
+            Labelled { id, label, embedding }
+        })
+        .collect();
+    if ranking == Ranking::Whitened {
+        whiten(&mut images);
+    }
+    let mut scores: Vec<(u32, Score)> = images
+        .par_iter()
+        .filter(|query| sizes[query.label as usize] > 1)
+        .map(|query| (query.label, score(query, &images, ranking)))
+        .collect();
+    if scores.is_empty() {
+        return Err(Error::NothingToEvaluate { images: images.len() });
+    }
+    scores.sort_by_key(|(label, _)| *label);
+    let mut names_by_label: Vec<(u32, String)> =
+        names.into_iter().map(|(name, label)| (label, name)).collect();
+    names_by_label.sort();
+    let (mut groups, mut by_label) = (Vec::new(), Vec::new());
+    for group in scores.chunk_by(|(a, _), (b, _)| a == b) {
+        let sums: Sums = group.iter().map(|(_, score)| score).collect();
+        let label = names_by_label[group[0].0 as usize].1.clone();
+        by_label.push(LabelQuality { label, images: group.len(), quality: sums.mean() });
+        groups.push(sums);
+    }
+    by_label.sort_by(|a, b| a.label.cmp(&b.label));
+    Ok(Evaluation {
+        queries: scores.len(),
+        images: images.len(),
+        labels: sizes.len(),
+        all: groups.iter().sum::<Sums>().mean(),
+        interval_95: intervals(&groups),
+        by_label,
+    })
 }
 
 struct Labelled {
@@ -173,7 +189,8 @@ struct Labelled {
 }
 
 /// Takes the embeddings into the space that they themselves teach; leaves them where they are too few.
-fn whiten(images: &mut [Labelled], width: usize) {
+fn whiten(images: &mut [Labelled]) {
+    let width = images.first().map_or(0, |image| image.embedding.as_slice().len());
     let rows: Vec<f32> = images.iter().flat_map(|i| i.embedding.as_slice()).copied().collect();
     if let Some(whitening) = Whitening::learn(&rows, width) {
         images.par_iter_mut().for_each(|image| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -10,13 +10,17 @@ use rayon::prelude::*;
 use crate::embedding::{Embedding, InvalidVector};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::evaluate::{Labels, Quality, evaluate};
 use crate::model::{
-    Activations, Installed, ModelEntry, ModelStore, Quantisation, Quantiser, WeightBits,
+    Activations, Finds, Installed, ModelEntry, ModelStore, Quantisation, Quantiser, Retrieval,
+    WeightBits,
 };
 use crate::network::{FeatureNetwork, InputTensor};
 use crate::photo::{self, DecodeOptions};
 use crate::progress::{Event, Watch};
+use crate::query::Ranking;
 use crate::random::split_mix;
+use crate::record::ImageId;
 use crate::runtime::{self, FeatureSession, Observer, RuntimeConfig};
 use crate::scan::{self, Found, Selection};
 
@@ -35,6 +39,9 @@ pub struct QuantiseOptions {
     pub name: Option<String>,
     /// Photos whose values choose the scales. A quarter as many again is compared with the original.
     pub images: usize,
+    /// A folder of labelled photos, each in a folder of its label, on which both models are compared; by default
+    /// none.
+    pub evaluate: Option<PathBuf>,
     /// How photos are decoded.
     pub decoding: DecodeOptions,
 }
@@ -51,7 +58,8 @@ impl QuantiseOptions {
 /// The same photos, options and ONNX Runtime give the same network.
 ///
 /// # Errors
-/// [`Error::QuantisePhotos`] when `folder` holds too few photos; [`Error::QuantiseNetwork`] when the
+/// [`Error::QuantisePhotos`] when `folder` holds too few photos; [`Error::NothingToEvaluate`] when no two of the
+/// labelled ones share a label; [`Error::QuantiseNetwork`] when the
 /// network cannot be quantised; [`Error::ModelExists`], [`Error::ModelName`]; those of
 /// [`ModelStore::prepare`] and [`runtime::ensure`].
 pub fn quantise(
@@ -63,6 +71,8 @@ pub fn quantise(
     watch: &Watch<'_>,
 ) -> Result<Installed> {
     let name = new_name(models, model, options.name.as_deref(), watch)?;
+    // Not after minutes.
+    let labelled = options.evaluate.as_deref().map(files).transpose()?;
     let network = models.prepare(model, watch)?;
     let engine = Engine::new(network.clone(), config.clone(), options.decoding.clone());
     let runtime = engine.runtime(watch)?;
@@ -94,6 +104,7 @@ pub fn quantise(
         .map(|network| FeatureSession::open(&runtime, network, 1))
         .collect::<Result<_>>()?;
     let [cosine_mean, cosine_min] = compare(&sessions, checked, watch)?;
+    let retrieval = labelled.map(|(_, paths)| retrieval_of(&sessions, &paths, &engine, watch));
     let facts = Quantisation {
         of: model.entry.name.clone(),
         images: calibrating.len(),
@@ -102,6 +113,7 @@ pub fn quantise(
         cosine_min,
         speed: speed(&sessions, checked, watch)?,
         weight_bits: if bits == WeightBits::Eight { 8 } else { 7 },
+        retrieval: retrieval.transpose()?,
     };
     let description = format!("{} in 8-bit integers", model.entry.name);
     let entry = ModelEntry {
@@ -148,29 +160,15 @@ fn sample(
     wanted: usize,
     watch: &Watch<'_>,
 ) -> Result<Vec<InputTensor>> {
-    let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
-    fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
-    let selection = Selection::default();
-    let mut paths: Vec<_> = scan::walk(&folder, Path::new(""), &selection)
-        .filter_map(|found| match found {
-            Found::File(file) => Some(file.path()),
-            Found::Unreadable { .. } => None,
-        })
-        .collect();
+    let (folder, mut paths) = files(folder)?;
     let mut state = 0;
     for i in (1..paths.len()).rev() {
         paths.swap(i, (split_mix(&mut state) % (i as u64 + 1)) as usize);
     }
-    let decoding = engine.decoding();
     let mut photos = Vec::with_capacity(wanted);
     for paths in paths.chunks(16) {
         watch.check()?;
-        let tensors: Vec<_> = (paths.par_iter())
-            .filter_map(|path| {
-                let photo = photo::read(path, decoding.max_bytes).ok()?;
-                engine.tensor(&photo, decoding, &path.to_string_lossy()).ok()
-            })
-            .collect();
+        let tensors: Vec<_> = (paths.par_iter()).filter_map(|path| tensor(engine, path)).collect();
         photos.extend(tensors);
         if photos.len() >= wanted {
             break;
@@ -181,6 +179,63 @@ fn sample(
         found @ ..FEWEST => Err(Error::QuantisePhotos { folder, found, wanted: FEWEST }),
         _ => Ok(photos),
     }
+}
+
+/// The folder's absolute path, and all files below it, in order.
+fn files(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
+    fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+    let selection = Selection::default();
+    let paths = scan::walk(&folder, Path::new(""), &selection)
+        .filter_map(|found| match found {
+            Found::File(file) => Some(file.path()),
+            Found::Unreadable { .. } => None,
+        })
+        .collect();
+    Ok((folder, paths))
+}
+
+/// A photo as the network takes it; `None` for what cannot be decoded.
+fn tensor(engine: &Engine, path: &Path) -> Option<InputTensor> {
+    let decoding = engine.decoding();
+    let photo = photo::read(path, decoding.max_bytes).ok()?;
+    engine.tensor(&photo, decoding, &path.to_string_lossy()).ok()
+}
+
+/// How well the two networks find photos of the same label.
+fn retrieval_of(
+    sessions: &[FeatureSession],
+    paths: &[PathBuf],
+    engine: &Engine,
+    watch: &Watch<'_>,
+) -> Result<Retrieval> {
+    let labelled: Vec<_> = (paths.par_iter().enumerate())
+        .map(|(id, path)| {
+            watch.check()?;
+            let Some((label, photo)) = Labels::Parent.of(path).zip(tensor(engine, path)) else {
+                return Ok(None);
+            };
+            let of = |session: &FeatureSession| -> Result<_> {
+                let features = session.run(std::slice::from_ref(&photo))?.remove(0);
+                Ok(features.ok().map(|features| features.embedding()))
+            };
+            let both = of(&sessions[0])?.zip(of(&sessions[1])?);
+            Ok(both.map(|both| (ImageId(id as i64), label, both)))
+        })
+        .collect::<Result<_>>()?;
+    let labelled: Vec<_> = labelled.into_iter().flatten().collect();
+    let quality = |which: fn(&(Embedding, Embedding)) -> &Embedding| {
+        let embeddings = (labelled.iter())
+            .map(|(id, label, both)| (*id, label.clone(), which(both).clone()))
+            .collect();
+        evaluate(embeddings, Ranking::Cosine)
+    };
+    let (before, after) = (quality(|both| &both.0)?, quality(|both| &both.1)?);
+    let finds = |quality: Quality| Finds {
+        recall_at_1: quality.recall_at_1,
+        mean_average_precision: quality.mean_average_precision,
+    };
+    Ok(Retrieval { queries: before.queries, before: finds(before.all), after: finds(after.all) })
 }
 
 /// Runs the network on each photo and takes in what its tensors hold.

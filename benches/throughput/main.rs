@@ -99,6 +99,7 @@ fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<
         let options = QuantiseOptions {
             name: Some(name.into()),
             images: QuantiseOptions::IMAGES,
+            evaluate: None,
             decoding: DecodeOptions::default(),
         };
         installed.push(quantise(&models, &installed[0], &runtime, photos, &options, &watch)?);

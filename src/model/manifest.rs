@@ -67,6 +67,31 @@ pub struct Quantisation {
     pub speed: f32,
     /// Bits of a weight: 8, or 7 where the processor would overflow.
     pub weight_bits: u8,
+    /// How well either finds photos of the same label, where labelled ones were at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<Retrieval>,
+}
+
+/// How well a model in 8 bits, and the one it was made of, find labelled photos: every photo asks for all others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retrieval {
+    /// Photos that asked.
+    pub queries: usize,
+    /// Of the model it was made of.
+    pub before: Finds,
+    /// In 8 bits.
+    pub after: Finds,
+}
+
+/// Means over the photos that asked, in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finds {
+    /// The share of photos whose nearest has their label.
+    pub recall_at_1: f64,
+    /// The mean average precision over the whole ranking.
+    pub mean_average_precision: f64,
 }
 
 /// What is taken from a network.

@@ -33,7 +33,9 @@ pub use cost::Cost;
 pub use digest::Sha256;
 pub use half::{Halved, halved};
 pub use import::ImportOptions;
-pub use manifest::{FeatureRule, Manifest, ModelEntry, ModelOutput, Pool, Quantisation};
+pub use manifest::{
+    FeatureRule, Finds, Manifest, ModelEntry, ModelOutput, Pool, Quantisation, Retrieval,
+};
 pub use prepare::NetworkFacts;
 pub use preprocess::normalise;
 pub use preset::Preset;

@@ -214,6 +214,11 @@ fn too_few_photos_choose_no_scales() {
     assert!(run.stderr.contains("holds 3 photos that can be decoded, 20 are needed"), "{run}");
     let run = model(&sandbox, &["quantize", "tiny", "--calibrate", "nowhere"]).exits(1);
     assert!(run.stderr.contains("nowhere"), "{run}");
+    sandbox.photos("photos", 24);
+    let unlabelled = ["quantize", "tiny", "--calibrate", "photos", "--evaluate", "empty"];
+    fs::create_dir(sandbox.path("empty")).unwrap();
+    let run = model(&sandbox, &unlabelled).exits(1);
+    assert!(run.stderr.contains("share a label"), "{run}");
     assert!(!installed(&sandbox, "tiny-int8").exists());
 }
 

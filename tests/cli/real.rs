@@ -101,6 +101,7 @@ fn eight_bits_find_what_floats_find() {
     let float = sandbox.run(&["model", "show", "--json"]).exits(0).json();
     assert_eq!(float["network"]["cost_before"]["parameters"], 25_557_032, "{float}");
     let args = ["model", "quantize", "--calibrate", &categories, "--images", "48"];
+    let args = [&args[..], &["--evaluate", &objects]].concat();
     sandbox.run(&args).exits(0);
     let shown = sandbox.run(&["model", "show", "resnet50-pq-int8", "--json"]).exits(0).json();
     let mean = shown["quantised"]["cosine_mean"].as_f64().unwrap();
@@ -113,6 +114,11 @@ fn eight_bits_find_what_floats_find() {
     for measure in ["recall@1", "mAP"] {
         let value = |quality: &Value| quality[measure].as_f64().unwrap();
         assert!(value(&floats) - value(&integers) < 0.01, "{measure}: {floats} {integers}");
+        let field = if measure == "mAP" { "mean_average_precision" } else { "recall_at_1" };
+        for (which, evaluated) in [("before", &floats), ("after", &integers)] {
+            let told = shown["quantised"]["retrieval"][which][field].as_f64().unwrap();
+            assert!((told - value(evaluated)).abs() < 1e-3, "{which}, {measure}: {shown}");
+        }
     }
 }
 

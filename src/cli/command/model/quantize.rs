@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use likeness::model::ModelStore;
+use likeness::model::{ModelStore, Retrieval};
 use likeness::quantise::{self, QuantiseOptions, has_fast_integers};
 use likeness::runtime::Device;
 
@@ -40,6 +40,9 @@ pub(super) struct Quantize {
     /// The new model's name [default: the other's with -int8 behind it, or -int8-own where that is known]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// A folder of labelled photos, each in a folder of its label, to tell recall@1 and mAP of both models
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    evaluate: Option<PathBuf>,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -57,6 +60,7 @@ impl Quantize {
         let options = QuantiseOptions {
             name: self.name,
             images: self.images as usize,
+            evaluate: self.evaluate,
             decoding: self.decoding.options(),
         };
         let made = quantise::quantise(
@@ -74,10 +78,13 @@ impl Quantize {
         writeln!(
             out,
             "{name}: 8 bits by {} photos; on {} others alike to {:.4} in the mean, {:.4} at least\n\
-             (cosine), and {:.1} times as fast here as {}\n\
-             to use it: likeness index --model {name}",
+             (cosine), and {:.1} times as fast here as {}",
             facts.images, facts.checked, facts.cosine_mean, facts.cosine_min, facts.speed, facts.of,
         )?;
+        if let Some(retrieval) = &facts.retrieval {
+            writeln!(out, "{}", finds(retrieval))?;
+        }
+        writeln!(out, "to use it: likeness index --model {name}")?;
         out.flush()?;
         if facts.speed < 1.1 {
             watch.note(format!(
@@ -92,4 +99,15 @@ impl Quantize {
         }
         Ok(Exit::Done)
     }
+}
+
+/// What the labelled photos told.
+pub(super) fn finds(Retrieval { queries, before, after }: &Retrieval) -> String {
+    format!(
+        "of {queries} labelled photos: recall@1 {:.3} (before {:.3}), mAP {:.3} (before {:.3})",
+        after.recall_at_1,
+        before.recall_at_1,
+        after.mean_average_precision,
+        before.mean_average_precision,
+    )
 }

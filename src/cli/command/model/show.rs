@@ -7,6 +7,7 @@ use likeness::model::{ModelEntry, ModelStore, NetworkFacts};
 use serde_json::json;
 
 use super::megabytes;
+use super::quantize::finds;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -106,6 +107,9 @@ fn print_facts(
             quantised.speed,
             quantised.weight_bits,
         )?;
+        if let Some(retrieval) = &quantised.retrieval {
+            writeln!(out, "             {}", finds(retrieval))?;
+        }
     }
     if let Some((_, facts)) = here {
         let removed = if facts.removed.is_empty() { "nothing" } else { &facts.removed.join(" ") };

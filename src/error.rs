@@ -263,13 +263,21 @@ pub enum Error {
         /// What was given.
         name: String,
     },
+    /// No manifest knows the model that a library was indexed with.
+    #[error("the library was indexed with model `{name}`, which nothing here knows")]
+    LibraryModelUnknown {
+        /// The model.
+        name: String,
+    },
     /// A model's file is not on this machine, and no source gave it.
     #[error("model `{name}` is not on this machine and cannot be fetched: {reason}")]
     ModelMissing {
         /// The model.
         name: String,
         /// What kept it from being fetched: each source with its reason.
-        reason: String,
+        reason: Box<str>,
+        /// The same in a few words: hosts for addresses, each reason once.
+        brief: Box<str>,
         /// The file's usual name, and its size.
         file: String,
         /// Where it can be downloaded.
@@ -498,6 +506,11 @@ impl Error {
             Error::ModelUnknown { known, .. } => format!(
                 "known are {}; `likeness model import FILE` adds another",
                 known.join(", ")
+            ),
+            Error::LibraryModelUnknown { name } => format!(
+                "name the mirror that it came from with `--mirror` or LIKENESS_MIRROR, or import its file again: \
+                 `likeness model import FILE --name {name}`\n      or move over to another: `likeness index \
+                 --model NAME`"
             ),
             Error::ModelName { .. } => "a model's name is made of letters, digits, `.`, `_` and `-`, \
                                         and begins with a letter or digit"

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::digest::Sha256;
 use super::external::inlined;
+use super::installed::{Installed, ModelFile};
 use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool, is_name};
 use super::prepare::unfit;
 use super::preset::Preset;
-use super::store::{Installed, ModelStore};
+use super::store::ModelStore;
 use super::surgery::take_features;
 use crate::error::{Error, Result};
 use crate::network::{Channels, Filter, Layout, Preprocessing};
@@ -129,7 +130,7 @@ impl ModelStore {
         let name = known.is_none().then(|| path.display().to_string());
         let options = ImportOptions { name, ..ImportOptions::default() };
         let entry = entry_for(&path, &bytes, sha256, known.as_ref(), &options)?;
-        Ok(Installed { entry, path })
+        Ok(Installed { entry, file: ModelFile::Path(path) })
     }
 }
 

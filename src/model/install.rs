@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::digest::{CHUNK, Hasher, Sha256};
 use super::fetch::{self, Failure, Wanted};
+use super::installed::{ENTRY, FILE, Installed, ModelFile, read_installed};
 use super::manifest::ModelEntry;
 use super::mirror::Mirror;
 use super::publish;
-use super::store::{ENTRY, FILE, Installed, ModelStore, read_installed};
+use super::store::ModelStore;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Watch};
 
@@ -51,7 +52,7 @@ impl ModelStore {
         }
         if self.config.offline || urls.is_empty() {
             let reason = if self.config.offline { "offline" } else { "no address is known for it" };
-            return Err(refused.unwrap_or_else(|| missing(entry, reason.into(), place)));
+            return Err(refused.unwrap_or_else(|| missing(entry, reason, reason.into(), place)));
         }
         watch.note(format!("downloading model {} ({})", entry.name, megabytes(entry.bytes)));
         let wanted =
@@ -66,7 +67,7 @@ impl ModelStore {
             Err(Failure::Mismatch { url, found }) => Err(mismatch(entry, url, found)),
             Err(Failure::Unreachable(reasons)) => Err(refused.unwrap_or_else(|| {
                 let each = reasons.iter().map(|(url, reason)| format!("{url}: {reason}"));
-                missing(entry, each.collect::<Vec<_>>().join("; "), place)
+                missing(entry, &each.collect::<Vec<_>>().join("; "), brief(&reasons), place)
             })),
         }
     }
@@ -148,7 +149,7 @@ fn publish_entry(folder: &Path, entry: &ModelEntry) -> Result<Installed> {
     publish::write(&path, |file| {
         file.write_all(text.as_bytes()).map_err(Error::io("write", &path))
     })?;
-    Ok(Installed { entry, path: folder.join(FILE) })
+    Ok(Installed { entry, file: ModelFile::Path(folder.join(FILE)) })
 }
 
 fn mismatch(entry: &ModelEntry, origin: impl ToString, found: Sha256) -> Error {
@@ -160,10 +161,25 @@ fn mismatch(entry: &ModelEntry, origin: impl ToString, found: Sha256) -> Error {
     }
 }
 
-fn missing(entry: &ModelEntry, reason: String, place: PathBuf) -> Error {
+/// Why no address served a file: hosts instead of addresses, those with the same reason together.
+fn brief(reasons: &[(String, String)]) -> String {
+    let mut told: Vec<(String, &str)> = Vec::new();
+    for (url, reason) in reasons {
+        let host = url.split("://").last().and_then(|rest| rest.split('/').next()).unwrap_or(url);
+        match told.iter_mut().find(|(_, known)| known == reason) {
+            Some((hosts, _)) => *hosts += &format!(", {host}"),
+            None => told.push((host.to_owned(), reason)),
+        }
+    }
+    let each = told.iter().map(|(hosts, reason)| format!("{hosts}: {reason}"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+fn missing(entry: &ModelEntry, reason: &str, brief: String, place: PathBuf) -> Error {
     Error::ModelMissing {
         name: entry.name.clone(),
-        reason,
+        reason: reason.into(),
+        brief: brief.into(),
         file: format!("{} ({})", entry.file, megabytes(entry.bytes)),
         urls: entry.urls.clone().into(),
         place,
@@ -172,4 +188,17 @@ fn missing(entry: &ModelEntry, reason: String, place: PathBuf) -> Error {
 
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brief_reason_names_hosts_and_each_cause_once() {
+        let told = [("https://a.org/x/y.onnx", "no route"), ("http://b.org:80/y", "no route")];
+        let told = told.into_iter().chain([("https://c.org/y.onnx", "HTTP 404")]);
+        let told: Vec<_> = told.map(|(url, why)| (url.to_owned(), why.to_owned())).collect();
+        assert_eq!(brief(&told), "a.org, b.org:80: no route; c.org: HTTP 404");
+    }
 }

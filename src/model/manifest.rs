@@ -235,11 +235,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_builtin_manifest_pins_six_models() {
+    fn the_builtin_manifest_pins_six_models_and_the_starter() {
         let manifest = Manifest::builtin();
-        assert_eq!(manifest.models.len(), 6);
+        assert_eq!(manifest.models.len(), 7);
         assert_eq!(manifest.default.as_deref(), Some("resnet50-v1-12"));
-        for entry in &manifest.models {
+        let starter = manifest.find("starter").unwrap();
+        assert!(starter.urls.is_empty(), "it is part of the program");
+        for entry in manifest.models.iter().filter(|entry| *entry != starter) {
             assert_eq!(entry.file, format!("{}.onnx", entry.name));
             assert_eq!(entry.urls.len(), 2, "{}", entry.name);
             assert!(entry.urls.iter().all(|url| url.ends_with(&entry.file)), "{}", entry.name);

@@ -1,8 +1,8 @@
 //! ONNX file → feature network. The only room that knows model manifests, where models come from,
 //! and the ONNX format.
 //!
-//! [`ModelStore::obtain`] finds a model's file by name, in the model folders, a mirror, or the
-//! internet; its SHA-256 decides. [`ModelStore::prepare`] takes the classifier off, keeps the result
+//! [`ModelStore::obtain`] finds a model's file by name, in this program ([`STARTER`]), the model folders, a
+//! mirror, or the internet; its SHA-256 decides. [`ModelStore::prepare`] takes the classifier off, keeps the result
 //! in a cache, and describes it as a [`FeatureNetwork`](crate::network::FeatureNetwork).
 //! [`normalise`] makes the input such a network takes.
 
@@ -16,6 +16,7 @@ mod half;
 mod head;
 mod import;
 mod install;
+mod installed;
 mod manifest;
 mod mirror;
 mod onnx;
@@ -24,6 +25,7 @@ mod preprocess;
 mod preset;
 mod publish;
 mod quantise;
+mod starter;
 mod store;
 mod surgery;
 mod trace;
@@ -33,6 +35,7 @@ pub use cost::Cost;
 pub use digest::Sha256;
 pub use half::{Halved, halved};
 pub use import::ImportOptions;
+pub use installed::{Installed, ModelFile};
 pub use manifest::{
     FeatureRule, Finds, Manifest, ModelEntry, ModelOutput, Pool, Quantisation, Retrieval,
 };
@@ -40,4 +43,5 @@ pub use prepare::NetworkFacts;
 pub use preprocess::normalise;
 pub use preset::Preset;
 pub use quantise::{Activations, Quantiser, WeightBits};
-pub use store::{Installed, Listed, ModelStore, Place, StoreConfig, Verdict};
+pub use starter::{Obtained, STARTER, Wanted};
+pub use store::{Listed, ModelStore, Place, StoreConfig, Verdict};

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::Cost;
 use super::digest::Sha256;
-use super::import::read;
+use super::installed::Installed;
 use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool};
 use super::publish;
-use super::store::{Installed, ModelStore};
+use super::store::ModelStore;
 use super::surgery::{self, FeatureGraph, Unfit, take_features};
 use crate::error::{Error, Result};
 use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
@@ -110,9 +110,9 @@ impl ModelStore {
     }
 
     fn make(&self, model: &Installed) -> Result<NetworkFacts> {
-        let Installed { entry, path } = model;
+        let (entry, path) = (&model.entry, &model.file.named());
         // The bytes that are hashed are the bytes that are edited, whoever writes to the file.
-        let bytes = read(path)?;
+        let bytes = model.file.read()?;
         let found = Sha256::of_bytes(&bytes);
         if found != entry.sha256 {
             return Err(Error::ModelDamaged {
@@ -168,7 +168,7 @@ impl ModelStore {
         let shared = self
             .all_installed(&Watch::none())?
             .into_iter()
-            .any(|other| other.path != model.path && self.record_path(&other.entry) == way);
+            .any(|other| other.file != model.file && self.record_path(&other.entry) == way);
         if shared {
             return Ok(());
         }

@@ -9,15 +9,13 @@ use serde::Serialize;
 
 use super::digest::Sha256;
 use super::fetch::Limits;
+use super::installed::{ENTRY, Installed, ModelFile, read_installed};
 use super::manifest::{Manifest, ModelEntry, is_name};
 use super::mirror::Mirror;
+use super::starter;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 
-/// The network file of an installed model, in the folder of the model's name.
-pub(super) const FILE: &str = "model.onnx";
-/// Its manifest entry. Written last: a model without it is not installed.
-pub(super) const ENTRY: &str = "model.toml";
 /// Where a [`ModelStore`] looks.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -45,15 +43,6 @@ pub struct ModelStore {
     mirror: OnceLock<Option<(Mirror, Manifest)>>,
 }
 
-/// A model whose file is on this machine.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Installed {
-    /// What is known of it.
-    pub entry: ModelEntry,
-    /// The ONNX file, as it came.
-    pub path: PathBuf,
-}
-
 /// A model, and whether it is here.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listed {
@@ -72,6 +61,8 @@ pub struct Listed {
 pub enum Place {
     /// On this machine, in this file.
     Installed(PathBuf),
+    /// In this program.
+    BuiltIn,
     /// In the mirror; taken from there when it is asked for.
     Mirror,
     /// On the internet; downloaded when it is asked for.
@@ -79,12 +70,12 @@ pub enum Place {
 }
 
 /// Whether an installed file is still what was installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The model's name.
     pub name: String,
     /// The ONNX file.
-    pub path: PathBuf,
+    pub file: ModelFile,
     /// The SHA-256 it must have.
     pub expected: Sha256,
     /// The one it has.
@@ -149,8 +140,11 @@ impl ModelStore {
         })
     }
 
-    /// The model of this name when it is installed.
+    /// The model of this name when it is installed, or part of this program.
     pub(super) fn installed(&self, name: &str) -> Result<Option<Installed>> {
+        if let Some(built_in) = self.built_in(name) {
+            return Ok(Some(built_in));
+        }
         for folder in self.folders() {
             if let Some(installed) = read_installed(&folder.join(name))? {
                 return Ok(Some(installed));
@@ -159,7 +153,13 @@ impl ModelStore {
         Ok(None)
     }
 
-    /// All models: the installed ones, those of the mirror, those likeness knows by itself; each name
+    /// The model of this name when it is part of this program: its name means that one always.
+    fn built_in(&self, name: &str) -> Option<Installed> {
+        let (entry, bytes) = self.builtin.find(name).zip(starter::bytes_of(name))?;
+        Some(Installed { entry: entry.clone(), file: ModelFile::BuiltIn(bytes) })
+    }
+
+    /// All models: the built-in one, the installed, those of the mirror, those likeness knows by itself; each name
     /// once, in alphabetical order.
     ///
     /// # Errors
@@ -167,8 +167,14 @@ impl ModelStore {
     /// note.
     pub fn list(&self, watch: &Watch<'_>) -> Result<Vec<Listed>> {
         let mut listed: Vec<(ModelEntry, Place)> = Vec::new();
-        for Installed { entry, path } in self.all_installed(watch)? {
-            listed.push((entry, Place::Installed(path)));
+        let built_in = self.builtin.models.iter().filter_map(|entry| self.built_in(&entry.name));
+        listed.extend(built_in.map(|model| (model.entry, Place::BuiltIn)));
+        for Installed { entry, file } in self.all_installed(watch)? {
+            if let ModelFile::Path(path) = file
+                && listed.iter().all(|(known, _)| known.name != entry.name)
+            {
+                listed.push((entry, Place::Installed(path)));
+            }
         }
         let mirror = self.mirror(watch)?.map(|(_, manifest)| (manifest, Place::Mirror));
         for (manifest, place) in mirror.into_iter().chain([(&self.builtin, Place::Internet)]) {
@@ -197,9 +203,9 @@ impl ModelStore {
             Some(name) => vec![self.need_installed(name)?],
             None => self.all_installed(watch)?,
         };
-        let verdict = |Installed { entry, path }: Installed| {
-            let found = Sha256::of_file(&path, watch)?;
-            Ok(Verdict { name: entry.name, path, expected: entry.sha256, found })
+        let verdict = |Installed { entry, file }: Installed| {
+            let found = file.sha256(watch)?;
+            Ok(Verdict { name: entry.name, file, expected: entry.sha256, found })
         };
         models.into_iter().map(verdict).collect()
     }
@@ -330,22 +336,4 @@ impl ModelStore {
 fn is_path(name: &str) -> bool {
     name.contains(std::path::is_separator)
         || name.to_ascii_lowercase().ends_with(".onnx") && Path::new(name).is_file()
-}
-
-/// The model that lies in `folder`, when it is whole.
-pub(super) fn read_installed(folder: &Path) -> Result<Option<Installed>> {
-    let (path, origin) = (folder.join(FILE), folder.join(ENTRY));
-    let text = match fs::read_to_string(&origin) {
-        Ok(text) => text,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::io("read", &origin)(error)),
-    };
-    let mut entry = ModelEntry::parse(&text, &origin)?;
-    // The folder's name is the model's: whoever renames the folder renames the model.
-    if let Some(name) = folder.file_name().and_then(|name| name.to_str()).filter(|n| is_name(n)) {
-        name.clone_into(&mut entry.name);
-    }
-    Ok(path.is_file().then_some(Installed { entry, path }))
 }

@@ -32,10 +32,10 @@ Examples:
   likeness model show resnet101
   likeness model verify
 
-A model is looked for in this order: the file, where a path is given; the library's model
-folder; the user's ($XDG_DATA_HOME/likeness/models); the mirror (--mirror or LIKENESS_MIRROR);
-the addresses of its manifest entry. Its SHA-256 decides, wherever it comes from. Nothing is
-fetched twice.")]
+A model is looked for in this order: the file, where a path is given; this program, which
+holds `starter`; the library's model folder; the user's ($XDG_DATA_HOME/likeness/models); the
+mirror (--mirror or LIKENESS_MIRROR); the addresses of its manifest entry. Its SHA-256 decides,
+wherever it comes from. Nothing is fetched twice.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the models that are installed, in the mirror, or on the internet
+    /// List the models that are built in, installed, in the mirror, or on the internet
     #[command(after_help = "\
 Examples:
   likeness model list
@@ -89,6 +89,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   likeness model show
+  likeness model show starter
   likeness model show resnet101 --json
   likeness model show ./resnet101.onnx")]
     Show {
@@ -128,6 +129,7 @@ fn list(models: &ModelStore, as_json: bool, context: &Context) -> anyhow::Result
             let mark = if *is_default { "*" } else { " " };
             let place = match place {
                 Place::Installed(_) => "installed",
+                Place::BuiltIn => "built in",
                 Place::Mirror => "mirror",
                 Place::Internet => "internet",
             };
@@ -154,7 +156,7 @@ fn fetch(models: &ModelStore, names: &[String], context: &Context) -> anyhow::Re
         let model = models.obtain(name, &watch)?;
         models.prepare(&model, &watch)?;
         let mut out = context.stdout();
-        writeln!(out, "{}  {}", model.entry.name, model.path.display())?;
+        writeln!(out, "{}  {}", model.entry.name, model.file)?;
         out.flush()?;
     }
     Ok(Exit::Done)
@@ -175,7 +177,7 @@ fn verify(
             .map(|verdict| {
                 json!({
                     "name": verdict.name,
-                    "path": verdict.path,
+                    "path": verdict.file.path(),
                     "sound": verdict.is_sound(),
                     "expected": verdict.expected,
                     "found": verdict.found,
@@ -185,7 +187,7 @@ fn verify(
         out.json(&verdicts)?;
     } else {
         for verdict in &verdicts {
-            let (name, path) = (&verdict.name, verdict.path.display());
+            let (name, path) = (&verdict.name, &verdict.file);
             if verdict.is_sound() {
                 writeln!(out, "{name}: sound")?;
             } else {

@@ -1,9 +1,8 @@
 //! `likeness model show`.
 
 use std::io::Write;
-use std::path::PathBuf;
 
-use likeness::model::{ModelEntry, ModelStore, NetworkFacts};
+use likeness::model::{ModelEntry, ModelFile, ModelStore, NetworkFacts};
 use serde_json::json;
 
 use super::megabytes;
@@ -21,19 +20,20 @@ pub(super) fn show(
     let (entry, here) = match models.on_this_machine(name, &watch)? {
         Ok(model) => {
             let facts = models.network_facts(&model, &watch)?;
-            (model.entry, Some((model.path, facts)))
+            (model.entry, Some((model.file, facts)))
         }
         Err(entry) => (entry, None),
     };
     let mut out = context.stdout();
     if as_json {
-        let (path, facts) = here.as_ref().map(|(path, facts)| (path, facts)).unzip();
+        let (file, facts) = here.as_ref().map(|(file, facts)| (file, facts)).unzip();
         out.json(&json!({
             "name": entry.name,
             "description": entry.description,
             "licence": entry.licence,
             "installed": here.is_some(),
-            "path": path,
+            "path": file.and_then(ModelFile::path),
+            "built_in": file.is_some_and(|file| file.path().is_none()),
             "bytes": entry.bytes,
             "sha256": entry.sha256,
             "urls": entry.urls,
@@ -54,7 +54,7 @@ pub(super) fn show(
 fn print_facts(
     out: &mut impl Write,
     entry: &ModelEntry,
-    here: Option<&(PathBuf, NetworkFacts)>,
+    here: Option<&(ModelFile, NetworkFacts)>,
 ) -> std::io::Result<()> {
     let numbers = |values: &[f32; 3]| values.map(|value| value.to_string()).join(", ");
     let said = |text: &str| if text.is_empty() { "not said".to_owned() } else { text.to_owned() };
@@ -63,8 +63,8 @@ fn print_facts(
     writeln!(out, "description  {}", said(&entry.description))?;
     writeln!(out, "licence      {}", said(&entry.licence))?;
     match here {
-        Some((path, _)) => {
-            writeln!(out, "file         {} ({})", path.display(), megabytes(entry.bytes))?;
+        Some((file, _)) => {
+            writeln!(out, "file         {file} ({})", megabytes(entry.bytes))?;
         }
         None => writeln!(
             out,

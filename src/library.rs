@@ -28,6 +28,26 @@ pub struct Library {
 #[derive(Debug)]
 pub struct WriteLock(#[expect(dead_code, reason = "held open for its lock")] File);
 
+/// A model that answers because the default could not be had; see [`Library::stand_in`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StandIn {
+    /// The model that answers.
+    pub model: ModelRecord,
+    /// The name of the one that it stands in for.
+    pub wanted: String,
+    /// Once that has features of some images.
+    pub successor: Option<Successor>,
+}
+
+/// How far the model is that is to replace a stand-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Successor {
+    /// Images of which only the stand-in has features.
+    pub lacking: u64,
+    /// Images of which only the successor has features: the stand-in does not find them.
+    pub ahead: u64,
+}
+
 /// How the search index of a model stands against the catalog.
 #[derive(Debug)]
 pub enum IndexState {
@@ -121,6 +141,26 @@ impl Library {
         }
         let held = models.into_iter().map(|model| model.name).collect();
         Err(Error::ModelNotIndexed { wanted: name.to_owned(), held })
+    }
+
+    /// What [`Library::model`] gives where no name is given, when nobody chose it: it was taken because the
+    /// default could not be had, and answers until a run of `index` has given all images features of that.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn stand_in(&self) -> Result<Option<StandIn>> {
+        let Some(wanted) = self.catalog.stands_in_for()? else { return Ok(None) };
+        let Some(model) = self.catalog.current_model()? else { return Ok(None) };
+        let models = self.catalog.models()?;
+        let successor = models.iter().rev().find(|m| m.name == wanted && m.id != model.id);
+        let successor = match successor {
+            Some(next) if self.catalog.count_embedded(next.id)? > 0 => Some(Successor {
+                lacking: self.catalog.count_lacking(model.id, next.id)?,
+                ahead: self.catalog.count_lacking(next.id, model.id)?,
+            }),
+            _ => None,
+        };
+        Ok(Some(StandIn { model, wanted, successor }))
     }
 
     /// Opens the index of a model and compares it with the catalog.

@@ -82,12 +82,14 @@ impl<'a> Batch<'a> {
         Ok(ModelId(id.expect("written above")))
     }
 
-    /// Makes `model` the one that `find` uses when none is named.
-    pub fn use_model(&mut self, model: ModelId) -> Result<()> {
+    /// Makes `model` the one that `find` uses when none is named. With the name of another, it only stands
+    /// in for that.
+    pub fn use_model(&mut self, model: ModelId, stands_in_for: Option<&str>) -> Result<()> {
         // What is so already is not written again: a run that finds nothing new waits for no disk.
         self.run(
-            "UPDATE library SET current_model = ?1 WHERE current_model IS NOT ?1",
-            params![model.0],
+            "UPDATE library SET current_model = ?1, stands_in_for = ?2
+             WHERE current_model IS NOT ?1 OR stands_in_for IS NOT ?2",
+            params![model.0, stands_in_for],
         )
         .map(drop)
     }

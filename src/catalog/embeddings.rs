@@ -39,7 +39,20 @@ impl Catalog {
         Ok(count.unwrap_or(0).cast_unsigned())
     }
 
-    /// How many of them are newer than `after`.
+    /// How many images that a file holds have features of `model` and none of `other`.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn count_lacking(&self, model: ModelId, other: ModelId) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM embeddings e WHERE e.model_id = ?1 AND {ALIVE} AND NOT EXISTS
+                 (SELECT 1 FROM embeddings o WHERE o.model_id = ?2 AND o.image_id = e.image_id)"
+        );
+        let count = self.one(&sql, params![model.0, other.0], |row| row.get::<_, i64>(0))?;
+        Ok(count.unwrap_or(0).cast_unsigned())
+    }
+
+    /// How many of those of [`Catalog::count_embedded`] are newer than `after`.
     ///
     /// # Errors
     /// [`Error::Catalog`].

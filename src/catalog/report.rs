@@ -153,7 +153,14 @@ impl Catalog {
             .collect()
     }
 
-    /// The model that `find` uses when none is named: that of the last run of `index`.
+    /// The name of the model that the current one stands in for: nobody chose that, and it gives way.
+    pub fn stands_in_for(&self) -> Result<Option<String>> {
+        let name = self.one("SELECT stands_in_for FROM library", [], |row| row.get(0))?;
+        Ok(name.flatten())
+    }
+
+    /// The model that `find` uses when none is named: that of the last run of `index`, or what stood in for
+    /// it before and is not replaced yet.
     pub fn current_model(&self) -> Result<Option<ModelRecord>> {
         let current: Option<Option<i64>> =
             self.one("SELECT current_model FROM library", [], |row| row.get(0))?;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use etcetera::BaseStrategy;
-use likeness::model::{ModelStore, StoreConfig};
+use likeness::catalog::ModelRecord;
+use likeness::error::Error;
+use likeness::model::{ModelStore, Obtained, StoreConfig, Wanted};
 use likeness::network::FeatureNetwork;
 use likeness::progress::Watch;
 use likeness::runtime::{Device, RuntimeConfig};
@@ -87,6 +89,32 @@ impl Context {
         let models = self.models();
         let installed = models.obtain(name, watch)?;
         Ok(models.prepare(&installed, watch)?)
+    }
+
+    /// The feature network of the model that a library was indexed with; no other ever takes its place.
+    pub(crate) fn network_of(
+        &self,
+        model: &ModelRecord,
+        watch: &Watch<'_>,
+    ) -> anyhow::Result<FeatureNetwork> {
+        let network = self.network(Some(&model.name), watch);
+        network.map_err(|error| match error.downcast_ref() {
+            Some(Error::ModelUnknown { name, .. }) => {
+                Error::LibraryModelUnknown { name: name.clone() }.into()
+            }
+            _ => error,
+        })
+    }
+
+    /// The feature network of the default model, or, where that cannot be had, of the starter that stands in
+    /// for it: then what was wanted, too.
+    pub(crate) fn default_network(
+        &self,
+        watch: &Watch<'_>,
+    ) -> anyhow::Result<(FeatureNetwork, Option<Wanted>)> {
+        let models = self.models();
+        let Obtained { model, instead_of } = models.obtain_default(watch)?;
+        Ok((models.prepare(&model, watch)?, instead_of))
     }
 
     /// The ear and the brake for work in the library.

@@ -11,3 +11,4 @@ pub(crate) mod context;
 pub(crate) mod exit;
 pub(crate) mod progress;
 pub(crate) mod render;
+mod stand_in;

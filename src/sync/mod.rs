@@ -19,19 +19,35 @@ pub use profile::Profile;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::catalog::{ModelId, ModelRecord};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::library::Library;
+use crate::library::{Library, StandIn};
 use crate::progress::Watch;
 use crate::record::Skipped;
 use crate::runtime::Processor;
 use crate::scan::Selection;
+
+/// Who chose the model of a run, which decides from when on the library answers with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// A person: from the beginning of the run, and until another is chosen.
+    #[default]
+    Made,
+    /// Nobody; it is the default, or what the library answers with anyway. What stands in for it answers until
+    /// this one has features of all images that the stand-in has.
+    Default,
+    /// Nobody, and it only stands in for the default of this name. It gives way as is said above.
+    StandIn(String),
+}
 
 /// What to bring up to date, and how.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
     /// The folders; none means every root that the library knows.
     pub folders: Vec<PathBuf>,
+    /// Who chose the model.
+    pub choice: Choice,
     /// Which files of them are wanted.
     pub selection: Selection,
     /// Forget the photos of a folder that is missing or holds no files any more.
@@ -54,6 +70,7 @@ impl SyncOptions {
     pub fn new(folders: Vec<PathBuf>) -> Self {
         Self {
             folders,
+            choice: Choice::default(),
             selection: Selection::default(),
             prune: false,
             retry_skipped: false,
@@ -62,6 +79,17 @@ impl SyncOptions {
             io_threads: Self::IO_THREADS,
         }
     }
+}
+
+/// How far a library is on its way from a stand-in to the model it stands in for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Handover {
+    /// The name of the stand-in.
+    pub from: String,
+    /// Images of which only the stand-in has features.
+    pub lacking: u64,
+    /// Whether the new model answers from now on; an interrupted run leaves that to the next.
+    pub complete: bool,
 }
 
 /// What a run did. Every file that was found is counted once, in `added`, `updated`, `moved`,
@@ -91,6 +119,8 @@ pub struct SyncReport {
     pub ran_on: Option<Processor>,
     /// Where the time went.
     pub profile: Profile,
+    /// When the library answered with a stand-in before, and this run was with another model.
+    pub handover: Option<Handover>,
     /// Whether the caller ended it early. What was finished is kept; nothing was removed.
     pub interrupted: bool,
 }
@@ -122,8 +152,8 @@ pub fn sync(
     let started = Instant::now();
     let mut batch = library.catalog_mut().batch()?;
     let model = batch.add_model(engine.network())?;
-    batch.use_model(model)?;
     batch.commit()?;
+    let before = begin(library, model, engine, &options.choice)?;
 
     let mut report = SyncReport::default();
     let scopes = plan::enter(library, options, &mut report)?;
@@ -136,8 +166,16 @@ pub fn sync(
         batch.commit()?;
     }
     report.interrupted = watch.is_cancelled();
+    if let Some(before) = &before {
+        let lacking = library.catalog().count_lacking(before.id, model)?;
+        let complete = lacking == 0 && !report.interrupted;
+        report.handover = Some(Handover { from: before.name.clone(), lacking, complete });
+    }
     if report.interrupted {
         return Ok(report);
+    }
+    if report.handover.as_ref().is_some_and(|handover| handover.complete) {
+        answer_with(library, model, &options.choice)?;
     }
     let model = library.catalog().current_model()?.expect("set above");
     if report.changed() || library.index_is_behind(&model)? {
@@ -148,4 +186,41 @@ pub fn sync(
         }
     }
     Ok(report)
+}
+
+/// Decides which model answers while a run with `model` lasts. Returns the one that stands in and goes on
+/// answering, if that is another; else the library answers with `model` from now on.
+fn begin(
+    library: &mut Library,
+    model: ModelId,
+    engine: &Engine,
+    choice: &Choice,
+) -> Result<Option<ModelRecord>> {
+    let wanted = match choice {
+        Choice::Made => None,
+        Choice::Default => Some(&engine.network().name),
+        Choice::StandIn(wanted) => Some(wanted),
+    };
+    if let Some(wanted) = wanted
+        && let Some(StandIn { model: before, .. }) = library.stand_in()?
+        && before.id != model
+    {
+        let mut batch = library.catalog_mut().batch()?;
+        batch.use_model(before.id, Some(wanted))?;
+        batch.commit()?;
+        return Ok(Some(before));
+    }
+    answer_with(library, model, choice)?;
+    Ok(None)
+}
+
+/// From now on the library answers with `model`.
+fn answer_with(library: &mut Library, model: ModelId, choice: &Choice) -> Result<()> {
+    let wanted = match choice {
+        Choice::StandIn(wanted) => Some(wanted.as_str()),
+        Choice::Made | Choice::Default => None,
+    };
+    let mut batch = library.catalog_mut().batch()?;
+    batch.use_model(model, wanted)?;
+    batch.commit()
 }

@@ -14,5 +14,6 @@ mod real;
 mod runtime;
 mod sandbox;
 mod shared;
+mod starter;
 mod status;
 mod tiny_network;

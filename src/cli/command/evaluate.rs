@@ -10,6 +10,7 @@ use super::find::Rank;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::render::Stdout;
+use crate::cli::stand_in::model_to_ask;
 
 /// Measure how well similarity finds images with the same label: recall@1/5/10 and mAP.
 ///
@@ -38,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long)]
     by_label: bool,
 
-    /// The model whose vectors are compared [default: that of the last `index`]
+    /// The model whose vectors are compared [default: that of the last `index`, or what still stands in for it]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
@@ -59,7 +60,7 @@ enum From {
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let library = Library::open_existing(&context.library)?;
-    let model = library.model(args.model.as_deref())?;
+    let model = model_to_ask(&library, args.model.as_deref(), context)?;
     let From::Parent = args.labels;
     let evaluation = library.evaluate(&model, Labels::Parent, args.rank.into())?;
     let mut out = context.stdout();

@@ -10,6 +10,7 @@ use likeness::library::Library;
 
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::stand_in::model_to_ask;
 
 /// Write the embeddings of all indexed images to a file, with a manifest beside it.
 ///
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long = "where", value_name = "EXPR", value_parser = str::parse::<Filter>)]
     filter: Option<Filter>,
 
-    /// The model whose embeddings are written [default: that of the last `index`]
+    /// The model whose embeddings are written [default: that of the last `index`, or what still stands in for it]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 }
@@ -71,7 +72,7 @@ impl From<FormatName> for Format {
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let format = args.format.map_or_else(|| Format::of(&args.out), |name| Ok(name.into()))?;
     let library = Library::open_existing(&context.library)?;
-    let model = library.model(args.model.as_deref())?;
+    let model = model_to_ask(&library, args.model.as_deref(), context)?;
     let about = About {
         model: model.name.clone(),
         fingerprint: model.fingerprint,

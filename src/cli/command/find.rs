@@ -27,6 +27,7 @@ use show::Format;
 use crate::cli::args::{Decoding, Running};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::stand_in::model_to_ask;
 
 /// Find the images of the library that look most like a query image.
 ///
@@ -118,7 +119,7 @@ pub(crate) struct Args {
     #[arg(long)]
     exclude_query: bool,
 
-    /// The model whose vectors are compared [default: that of the last `index`]
+    /// The model whose vectors are compared [default: that of the last `index`, or what still stands in for it]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
@@ -193,7 +194,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         args.query.len()
     );
     let library = Library::open_existing(&context.library)?;
-    let model = library.model(args.model.as_deref())?;
+    let model = model_to_ask(&library, args.model.as_deref(), context)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let network = |threads| network(&args, &model, threads, context);
     let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };

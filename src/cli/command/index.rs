@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use likeness::engine::Engine;
 use likeness::library::Library;
+use likeness::network::FeatureNetwork;
 use likeness::record::Skipped;
 use likeness::runtime::Device;
 use likeness::scan::{Exclude, Selection};
-use likeness::sync::{self, SyncOptions, SyncReport};
+use likeness::sync::{self, Choice, SyncOptions, SyncReport};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Decoding, Running};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::stand_in;
 
 /// Skipped files that are listed by name; `status --skipped` lists them all.
 const LISTED: usize = 10;
@@ -29,6 +31,7 @@ Examples:
   likeness index ~/Photos
   likeness index ~/Photos /mnt/archive --exclude '*.tmp.jpg' --exclude raw
   likeness index                 bring all known folders up to date
+  likeness index ~/Photos --model starter     a quick look: the small network in likeness itself
   likeness index ~/Photos --json --progress json
 
 Names that begin with a dot, @eaDir, node_modules and the like are left out; --hidden
@@ -60,6 +63,10 @@ pub(crate) struct Args {
     retry_skipped: bool,
 
     /// The model to embed with [default: the library's, else the default model]
+    ///
+    /// Where nobody chose one and the default model is neither here nor to be fetched, the small built-in
+    /// `starter` stands in, for quick looks, and that is said. Once the default model can be had, a run moves
+    /// over; until it has been through all photos, `find` answers as before.
     #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
 
@@ -97,8 +104,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let exclude = Exclude::new(&args.exclude).unwrap_or_else(|error| usage(&error));
     let watch = context.watch();
     let mut library = Library::open(&context.library)?;
-    let remembered = library.catalog().current_model()?.map(|model| model.name);
-    let network = context.network(args.model.as_deref().or(remembered.as_deref()), &watch)?;
+    let (network, choice) = network(args.model.as_deref(), &library, context)?;
     let runtime = context.runtime(args.running.device);
     let engine = Engine::new(network, runtime, args.decoding.options())
         .with_precision(args.running.precision());
@@ -110,6 +116,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
         prune: args.prune,
         retry_skipped: args.retry_skipped,
+        choice,
         ..SyncOptions::new(args.dirs)
     };
     options.batch = args.batch_size.map(usize::from);
@@ -117,6 +124,9 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     options.threads = args.threads.map_or(options.threads, usize::from);
     let report = sync::sync(&mut library, &engine, &options, &watch)?;
     let summary = Summary { report, model: engine.network().name.clone() };
+    if let Some(handover) = &summary.report.handover {
+        watch.note(stand_in::handover(handover, &summary.model));
+    }
     let mut out = context.stdout();
     match args.json {
         true => out.json(&summary.to_json(args.profile))?,
@@ -130,6 +140,34 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(summary.exit())
+}
+
+/// The network of a run: of the model that is named, else of the library's, else of the default. Only where
+/// that cannot be had and nobody ever chose another, the starter stands in for it; what stands in is never
+/// kept without looking for the default.
+fn network(
+    named: Option<&str>,
+    library: &Library,
+    context: &Context,
+) -> anyhow::Result<(FeatureNetwork, Choice)> {
+    let watch = context.watch();
+    if named.is_some() {
+        return Ok((context.network(named, &watch)?, Choice::Made));
+    }
+    let remembered = library.catalog().current_model()?;
+    if let Some(model) = remembered
+        && library.stand_in()?.is_none()
+    {
+        return Ok((context.network_of(&model, &watch)?, Choice::Default));
+    }
+    let (network, instead_of) = context.default_network(&watch)?;
+    Ok(match instead_of {
+        None => (network, Choice::Default),
+        Some(wanted) => {
+            watch.note(stand_in::instead_of(&wanted));
+            (network, Choice::StandIn(wanted.name))
+        }
+    })
 }
 
 fn usage(error: &globset::Error) -> ! {
@@ -176,6 +214,7 @@ impl Summary {
             "seconds": round(self.report.elapsed.as_secs_f64(), 1000.0),
             "images_per_second": round(self.images_per_second(), 100.0),
             "model": self.model,
+            "handover": self.report.handover,
             "device": self.report.ran_on.as_ref().map(|ran_on| ran_on.device),
             "device_name": self.report.ran_on.as_ref().map(|ran_on| &ran_on.name),
             "precision": self.report.ran_on.as_ref().map(|ran_on| ran_on.precision),

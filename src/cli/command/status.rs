@@ -5,7 +5,7 @@ use std::io::Write;
 use likeness::catalog::{Counts, ModelRecord, RootRecord};
 use likeness::error::Error;
 use likeness::index::{Calibration, Coding, Search};
-use likeness::library::{IndexState, Library};
+use likeness::library::{IndexState, Library, StandIn};
 use likeness::query::SearchCheck;
 use likeness::runtime::{self, Device};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::runtime::{device, driver_json, summary};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::stand_in;
 
 /// Show what the library holds: folders, counts, model, runtime, search index.
 #[derive(Debug, clap::Args)]
@@ -148,6 +149,7 @@ struct State {
     counts: Counts,
     models: Vec<(ModelRecord, u64)>,
     current: Option<(ModelRecord, IndexState)>,
+    stand_in: Option<StandIn>,
 }
 
 impl State {
@@ -163,6 +165,7 @@ impl State {
         };
         Ok(Self {
             uuid: catalog.uuid()?,
+            stand_in: library.stand_in()?,
             roots: catalog.root_records()?,
             counts: catalog.counts()?,
             models: catalog.models()?.into_iter().map(counted).collect::<Result<_, Error>>()?,
@@ -189,6 +192,7 @@ impl State {
             "roots": roots.collect::<Vec<_>>(),
             "counts": self.counts,
             "models": models.collect::<Vec<_>>(),
+            "stand_in": self.stand_in.as_ref().map(stand_in::to_json),
             "model": self.current.as_ref().map(|(model, _)| &model.name),
             "index": self.current.as_ref().map(|(_, state)| index_json(state)),
         })
@@ -214,6 +218,9 @@ impl State {
                 model.ran_on.as_ref().map(|on| format!(", last run on {on}")).unwrap_or_default(),
                 if current && self.models.len() > 1 { " (in use)" } else { "" }
             )?;
+        }
+        if let Some(stand_in) = &self.stand_in {
+            writeln!(out, "           {}", stand_in::standing_in(stand_in))?;
         }
         if let Some((_, state)) = &self.current {
             writeln!(out, "index      {}", index_text(state))?;

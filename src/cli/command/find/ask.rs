@@ -99,7 +99,7 @@ impl Network<'_> {
             return Ok(Arc::clone(opened));
         }
         let watch = self.context.watch();
-        let network = self.context.network(Some(&self.model.name), &watch)?;
+        let network = self.context.network_of(self.model, &watch)?;
         if network.fingerprint != self.model.fingerprint {
             let (indexed, found) = (self.model.fingerprint, network.fingerprint);
             return Err(

@@ -1,0 +1,74 @@
+//! What is said where the starter stands in for the default model.
+
+use likeness::catalog::ModelRecord;
+use likeness::library::{Library, StandIn, Successor};
+use likeness::model::{STARTER, Wanted};
+use likeness::sync::Handover;
+use serde_json::{Value, json};
+
+use super::context::Context;
+
+/// The line for a run that embeds with the starter for want of the default model.
+pub(crate) fn instead_of(Wanted { name, reason }: &Wanted) -> String {
+    format!(
+        "model {name} cannot be had ({reason}): the small built-in `{STARTER}` stands in, for quick looks; \
+         `likeness model fetch {name}` gets the full one, and the next `likeness index` moves over"
+    )
+}
+
+/// The line for a run that left the library on its way from a stand-in to another model.
+pub(crate) fn handover(handover: &Handover, to: &str) -> String {
+    let Handover { from, lacking, complete } = handover;
+    match complete {
+        true => format!("{to} answers from now on, for {from}, which stood in for it"),
+        false => going_on(from, to, *lacking),
+    }
+}
+
+fn going_on(from: &str, to: &str, lacking: u64) -> String {
+    format!(
+        "{from} answers until {to} has features of all images, too; {lacking} lack them: `likeness index` goes on"
+    )
+}
+
+/// The line for an answer, and for `status`.
+pub(crate) fn standing_in(StandIn { model, wanted, successor }: &StandIn) -> String {
+    let name = &model.name;
+    match successor {
+        Some(Successor { lacking, ahead: 0 }) => going_on(name, wanted, *lacking),
+        Some(Successor { lacking, ahead }) => {
+            format!("{}; {ahead} newer ones are not found before", going_on(name, wanted, *lacking))
+        }
+        None => format!("{name} stands in for {wanted}: {}", remedy(wanted)),
+    }
+}
+
+pub(crate) fn to_json(stand_in: &StandIn) -> Value {
+    let StandIn { model, wanted, successor } = stand_in;
+    json!({
+        "model": model.name,
+        "for": wanted,
+        "lacking": successor.map(|successor| successor.lacking),
+        "ahead": successor.map(|successor| successor.ahead),
+        "remedy": remedy(wanted),
+    })
+}
+
+fn remedy(wanted: &str) -> String {
+    format!("`likeness model fetch {wanted}` gets the full one, `likeness index` moves over")
+}
+
+/// The model to ask with; that it stands in for another is said where nobody named it.
+pub(crate) fn model_to_ask(
+    library: &Library,
+    name: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<ModelRecord> {
+    let model = library.model(name)?;
+    if name.is_none()
+        && let Some(stand_in) = library.stand_in()?
+    {
+        context.watch().note(standing_in(&stand_in));
+    }
+    Ok(model)
+}

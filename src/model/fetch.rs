@@ -12,6 +12,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy, Timeout};
 
 use super::digest::{CHUNK, Hasher, Sha256};
+use super::install::megabytes;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Watch};
 use crate::proxy;
@@ -86,6 +87,7 @@ pub(crate) fn download(
     let mut reasons = vec![String::new(); wanted.urls.len()];
     let mut mismatch = None;
     let mut furthest = sink.done;
+    let mut told = false;
     loop {
         if sink.done == wanted.bytes {
             let found = sink.finish()?;
@@ -109,6 +111,12 @@ pub(crate) fn download(
             Ok(opened) => {
                 let index = opened.index;
                 tries[index] -= 1;
+                // Where nobody answers there is nothing to wait for.
+                if !told {
+                    let size = megabytes(wanted.bytes);
+                    watch.note(format!("downloading model {} ({size})", wanted.name));
+                    told = true;
+                }
                 if let Err(reason) = sink.receive(opened, wanted, limits, watch)? {
                     reasons[index] = reason;
                 }

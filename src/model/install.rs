@@ -54,7 +54,6 @@ impl ModelStore {
             let reason = if self.config.offline { "offline" } else { "no address is known for it" };
             return Err(refused.unwrap_or_else(|| missing(entry, reason, reason.into(), place)));
         }
-        watch.note(format!("downloading model {} ({})", entry.name, megabytes(entry.bytes)));
         let wanted =
             Wanted { name: &entry.name, urls: &urls, bytes: entry.bytes, sha256: entry.sha256 };
         let partial = folder.join(PARTIAL);
@@ -186,7 +185,7 @@ fn missing(entry: &ModelEntry, reason: &str, brief: String, place: PathBuf) -> E
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
 }
 

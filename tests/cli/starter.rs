@@ -93,7 +93,7 @@ fn why_the_default_was_not_fetched_is_said_within_seconds() {
     let run = Run::of(command.env_remove("NO_PROXY").env_remove("no_proxy")).exits(0);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let said: Vec<&str> = run.stderr.lines().collect();
-    let [_downloading, line] = said[..] else { panic!("{run}") };
+    let [line] = said[..] else { panic!("{run}") };
     let hosts = "huggingface.co, media.githubusercontent.com: ";
     assert!(line.starts_with(&format!("model {WANTED} cannot be had ({hosts}")), "{run}");
 }

@@ -124,7 +124,8 @@ fn print_facts(
             };
             writeln!(out, "parameters   {}", told(after.parameters, before.parameters))?;
             let products = told(after.multiply_adds, before.multiply_adds);
-            writeln!(out, "multiply-add {products}, for one picture")?;
+            let each = if after.multiply_adds.is_some() { ", for one picture" } else { "" };
+            writeln!(out, "multiply-add {products}{each}")?;
         }
     }
     Ok(())

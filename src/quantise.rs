@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::embedding::{Embedding, InvalidVector};
+use crate::embedding::Embedding;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Labels, Quality, evaluate};
@@ -215,11 +215,7 @@ fn retrieval_of(
             let Some((label, photo)) = Labels::Parent.of(path).zip(tensor(engine, path)) else {
                 return Ok(None);
             };
-            let of = |session: &FeatureSession| -> Result<_> {
-                let features = session.run(std::slice::from_ref(&photo))?.remove(0);
-                Ok(features.ok().map(|features| features.embedding()))
-            };
-            let both = of(&sessions[0])?.zip(of(&sessions[1])?);
+            let both = embedding(&sessions[0], &photo)?.zip(embedding(&sessions[1], &photo)?);
             Ok(both.map(|both| (ImageId(id as i64), label, both)))
         })
         .collect::<Result<_>>()?;
@@ -269,6 +265,12 @@ fn observe(
     Ok(seen)
 }
 
+/// What a network makes of a photo; `None` where that is no direction.
+fn embedding(session: &FeatureSession, photo: &InputTensor) -> Result<Option<Embedding>> {
+    let features = session.run(std::slice::from_ref(photo))?.remove(0);
+    Ok(features.ok().map(|features| features.embedding()))
+}
+
 /// Mean and least cosine of what the two networks give for the same photo.
 fn compare(
     sessions: &[FeatureSession],
@@ -278,15 +280,9 @@ fn compare(
     let mut cosines = Vec::with_capacity(photos.len());
     for photo in photos {
         watch.check()?;
-        let embeddings: Vec<std::result::Result<Embedding, InvalidVector>> = (sessions.iter())
-            .map(|session| Ok(session.run(std::slice::from_ref(photo))?.remove(0)))
-            .map(|features: Result<_>| Ok(features?.map(|features| features.embedding())))
-            .collect::<Result<_>>()?;
+        let both = embedding(&sessions[0], photo)?.zip(embedding(&sessions[1], photo)?);
         // A photo that only one of them makes something of is as unlike as can be.
-        cosines.push(match embeddings.as_slice() {
-            [Ok(a), Ok(b)] => a.cosine(b),
-            _ => 0.0,
-        });
+        cosines.push(both.map_or(0.0, |(a, b)| a.cosine(&b)));
     }
     let mean = cosines.iter().sum::<f32>() / cosines.len().max(1) as f32;
     Ok([mean, cosines.into_iter().fold(1.0, f32::min)])

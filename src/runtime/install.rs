@@ -97,10 +97,8 @@ fn named(wheels: &[Wheel], files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Ok(vec![file.clone()]);
     }
     let find = |wheel: &Wheel| {
-        let name = |file: &PathBuf| file.file_name().map(|n| n.to_string_lossy().into_owned());
-        let found = files.iter().find(|file| name(file).is_some_and(|n| wheel.is_named(&n)));
         let (package, version) = (wheel.package, wheel.version);
-        found.cloned().ok_or(Error::WheelMissing { package, version })
+        wheel.among(files).ok_or(Error::WheelMissing { package, version })
     };
     wheels.iter().map(find).collect()
 }

@@ -43,9 +43,7 @@ pub(super) fn download(wheels: &[Wheel], folder: &Path, watch: &Watch<'_>) -> Re
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     let find = |wheel: &Wheel| {
-        let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        let found = paths.iter().find(|path| name(path).is_some_and(|n| wheel.is_named(&n)));
-        found.cloned().ok_or_else(|| failed("it left no wheel behind", said.clone()))
+        wheel.among(&paths).ok_or_else(|| failed("it left no wheel behind", said.clone()))
     };
     wheels.iter().map(find).collect()
 }

@@ -1,5 +1,7 @@
 //! The wheels that are installed, pinned.
 
+use std::path::PathBuf;
+
 use super::probe::Version;
 use crate::error::{Error, Result};
 
@@ -172,8 +174,16 @@ impl Build {
 }
 
 impl Wheel {
+    /// The file that is meant to be it, by its name.
+    pub(super) fn among(&self, files: &[PathBuf]) -> Option<PathBuf> {
+        let is_it = |file: &&PathBuf| {
+            file.file_name().is_some_and(|name| self.is_named(&name.to_string_lossy()))
+        };
+        files.iter().find(is_it).cloned()
+    }
+
     /// Whether a file of this name is meant to be it.
-    pub(super) fn is_named(&self, file: &str) -> bool {
+    fn is_named(&self, file: &str) -> bool {
         file.starts_with(&format!("{}-{}-", self.package.replace('-', "_"), self.version))
     }
 

@@ -8,18 +8,15 @@ of PyTorch's exporters; `likeness model import` takes the classifier off; what r
 compared with the same network in PyTorch whose classifier is the identity. Prints a row for each, and exits
 with 1 when one is refused or further off than 1e-4 of the largest feature.
 """
-import json
 import pathlib
-import subprocess
 import sys
-import tempfile
 import warnings
 
-import numpy as np
-import onnxruntime
 import timm
 import torch
 import torchvision
+
+from imports import compared, imported, report
 
 TORCHVISION = [
     "resnet18", "resnet50", "resnet101", "resnext50_32x4d", "wide_resnet50_2", "densenet121", "efficientnet_b0",
@@ -68,45 +65,26 @@ def compare(likeness, name, network, exporter, folder):
     """Imports an export; returns removed operators, width and how far off the features are."""
     path = folder / f"{name}.onnx"
     export(network, path, exporter)
-    data = {"XDG_DATA_HOME": str(folder / "data"), "LIKENESS_OFFLINE": "1", "HOME": str(folder)}
-    run = lambda *args: subprocess.run([likeness, "model", *args], env=data, text=True, capture_output=True)
-    model = f"{exporter}-{name}"
-    imported = run("import", path, "--name", model)
-    if imported.returncode != 0:
-        return None, imported.stderr.strip()
-    shown = json.loads(run("show", model, "--json").stdout)
-    facts = shown["network"]
+    facts, reason = imported(likeness, path, f"{exporter}-{name}", folder)
+    if facts is None:
+        return None, reason
     without_classifier(network)
     pictures = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         wanted = network(pictures).numpy()
-    session = onnxruntime.InferenceSession(facts["path"], providers=["CPUExecutionProvider"])
-    found, = session.run([facts["output"]], {facts["input"]: pictures.numpy()})
-    if found.shape != wanted.shape:
-        return None, f"features {found.shape}, PyTorch has {wanted.shape}"
-    return (facts["removed"], found.shape[1], np.abs(found - wanted).max() / np.abs(wanted).max()), None
+    return compared(facts, pictures.numpy(), wanted, "PyTorch")
 
 
 def main(likeness, only):
     likeness = str(pathlib.Path(likeness).resolve())
-    fine = True
-    print("| network | exporter | width | taken off | relative error |\n| --- | --- | ---: | --- | ---: |")
     networks = [("torchvision", name, from_torchvision) for name in TORCHVISION]
     networks += [("timm", name, from_timm) for name in TIMM]
-    for source, name, make in networks:
-        if only and name not in only and source not in only:
-            continue
-        for exporter in ("script", "dynamo"):
-            with tempfile.TemporaryDirectory() as folder:
-                facts, reason = compare(likeness, name, make(name), exporter, pathlib.Path(folder))
-            if facts is None:
-                fine = False
-                print(f"| {source} {name} | {exporter} | refused | {reason} | |", flush=True)
-                continue
-            removed, width, error = facts
-            fine &= bool(error <= 1e-4)
-            print(f"| {source} {name} | {exporter} | {width} | {' '.join(removed)} | {error:.1e} |", flush=True)
-    sys.exit(0 if fine else 1)
+    report("exporter", (
+        (f"{source} {name}", exporter, lambda folder: compare(likeness, name, make(name), exporter, folder))
+        for source, name, make in networks
+        if not only or name in only or source in only
+        for exporter in ("script", "dynamo")
+    ))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,19 @@ model import` takes the classifier off; what remains is run by ONNX Runtime and 
 Dense layer in Keras. Prints a row for each, and exits with 1 when one is refused or further off than 1e-4 of the
 largest feature.
 """
-import json
 import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import keras
 import numpy as np
-import onnxruntime
 import tensorflow as tf
+
+from imports import compared, imported, report
 
 NETWORKS = ["ResNet50", "ResNet50V2", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 
@@ -45,39 +44,23 @@ def compare(likeness, name, layout, folder):
     network = getattr(keras.applications, name)(weights=None)
     path = folder / f"{name}.onnx"
     convert(network, path, layout)
-    data = {"XDG_DATA_HOME": str(folder / "data"), "LIKENESS_OFFLINE": "1", "HOME": str(folder)}
-    run = lambda *args: subprocess.run([likeness, "model", *args], env=data, text=True, capture_output=True)
-    imported = run("import", path, "--name", name)
-    if imported.returncode != 0:
-        return None, imported.stderr.strip()
-    facts = json.loads(run("show", name, "--json").stdout)["network"]
+    facts, reason = imported(likeness, path, name, folder)
+    if facts is None:
+        return None, reason
     headless = keras.Model(network.input, network.layers[-1].input)
     pictures = np.random.default_rng(2).standard_normal((3, 224, 224, 3), dtype=np.float32)
     wanted = headless(pictures, training=False).numpy()
-    session = onnxruntime.InferenceSession(facts["path"], providers=["CPUExecutionProvider"])
     given = pictures.transpose(0, 3, 1, 2) if layout == "nchw" else pictures
-    found, = session.run([facts["output"]], {facts["input"]: np.ascontiguousarray(given)})
-    if found.shape != wanted.shape:
-        return None, f"features {found.shape}, Keras has {wanted.shape}"
-    return (facts["removed"], found.shape[1], np.abs(found - wanted).max() / np.abs(wanted).max()), None
+    return compared(facts, np.ascontiguousarray(given), wanted, "Keras")
 
 
 def main(likeness, only):
     likeness = str(pathlib.Path(likeness).resolve())
-    fine = True
-    print("| network | layout | width | taken off | relative error |\n| --- | --- | ---: | --- | ---: |")
-    for name in only or NETWORKS:
-        for layout in ("nhwc", "nchw"):
-            with tempfile.TemporaryDirectory() as folder:
-                facts, reason = compare(likeness, name, layout, pathlib.Path(folder))
-            if facts is None:
-                fine = False
-                print(f"| Keras {name} | {layout} | refused | {reason} | |", flush=True)
-                continue
-            removed, width, error = facts
-            fine &= bool(error <= 1e-4)
-            print(f"| Keras {name} | {layout} | {width} | {' '.join(removed)} | {error:.1e} |", flush=True)
-    sys.exit(0 if fine else 1)
+    report("layout", (
+        (f"Keras {name}", layout, lambda folder: compare(likeness, name, layout, folder))
+        for name in only or NETWORKS
+        for layout in ("nhwc", "nchw")
+    ))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 /// Coded data. Behind its end, which is a marker, stand zeros: [`Bits::has_overrun`] tells.
 ///
-/// It is small and `Copy` so that a loop can hold it in registers: bits that go through memory between two
-/// codes take half as long again.
+/// It is small and `Copy` so that a loop can hold it in registers: each code waits for the bits of the one
+/// before, and must not wait for memory, too.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     /// What is read next.

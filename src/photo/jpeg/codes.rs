@@ -219,9 +219,8 @@ impl<'a> Coefficients<'a> {
     #[inline(always)]
     pub(super) fn one(&self, step: Step, bits: &mut Bits<'_>) -> Option<(u8, Option<i16>)> {
         let (symbol, length) = match step {
-            Step { bits: 0, .. } => self.code.find(bits.peek(16))?,
-            Step { places: [Step::END, _], bits, values: [symbol, _], .. } => {
-                (symbol as u8, bits.into())
+            Step { places: [Step::END, _], bits: length @ 1.., values: [symbol, _], .. } => {
+                (symbol as u8, length.into())
             }
             _ => self.code.find(bits.peek(16))?,
         };

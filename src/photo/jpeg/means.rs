@@ -5,13 +5,13 @@
 //! a picture of 400 megapixels takes 40 MB instead of 1,200, and a fraction of the time. Where libjpeg would
 //! take three more coefficients of chroma that is stored at half the size, chroma is interpolated.
 
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::DynamicImage;
 
 use super::bits::Bits;
 use super::codes::{Differences, Tables};
 use super::frame::{Component, Frame};
-use super::rows;
 use super::segments::{END, Segment, segments};
+use super::{picture, rows};
 
 /// The picture at an eighth of its width and height, rounded up; `None` for what is not progressive, not grey
 /// or colour, cut off, or not understood: then libjpeg decides. `is_rgb` tells whether its components are
@@ -145,23 +145,16 @@ impl Picture {
         let parts = frame.components.iter().zip(&self.means);
         let planes: Vec<Vec<u8>> =
             parts.map(|(part, means)| self.plane(part, means)).collect::<Option<_>>()?;
-        let (w, h) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
-        match <[Vec<u8>; 3]>::try_from(planes) {
-            Ok(planes) => {
+        let pixels = match &planes[..] {
+            [a, b, c] => {
                 let mut rgb = vec![0; 3 * width * height];
-                let planes = planes.each_ref().map(Vec::as_slice);
-                if is_rgb {
-                    rows::interleave(planes, &mut rgb);
-                } else {
-                    rows::to_rgb(planes, &mut rgb);
-                }
-                RgbImage::from_raw(w, h, rgb).map(DynamicImage::ImageRgb8)
+                rows::to_pixels([a, b, c], is_rgb, &mut rgb);
+                rgb
             }
-            Err(mut planes) if planes.len() == 1 => {
-                GrayImage::from_raw(w, h, planes.remove(0)).map(DynamicImage::ImageLuma8)
-            }
-            Err(_) => None,
-        }
+            // A frame has three components or one.
+            _ => planes.concat(),
+        };
+        picture((width as u32, height as u32), pixels).ok()
     }
 
     /// A component's values, one for each 8 x 8 pixels of the picture.

@@ -1,9 +1,9 @@
 //! JPEG: most photos, and so most of the work.
 //!
 //! Three decoders. `sequential` is ours, for what nearly all photos are: it decodes only what the network will
-//! see, to 1/8, 2/8, … of the size where that suffices, in about half of the time that the others take. At full
-//! size progressive pictures go to zune-jpeg. All else goes to libjpeg-turbo (in mozjpeg's copy, which builds
-//! with a C compiler alone), which also decides where another gives up. `means` is for giant progressive ones.
+//! see, to 1/8, 2/8, … of the size where that suffices, faster than the others. What it does not take goes to
+//! zune-jpeg at full size, and else to libjpeg-turbo (in mozjpeg's copy, which builds with a C compiler alone),
+//! which also decides where another gives up. `means` is for giant progressive ones.
 
 mod bits;
 mod clipped;

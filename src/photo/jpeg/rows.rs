@@ -50,9 +50,15 @@ pub(super) fn settle(row: &[u16], is_upper: bool, out: &mut [u8]) {
     }
 }
 
+/// Three planes, red, green and blue already or JFIF's YCbCr, as pixels.
+#[inline(always)]
+pub(super) fn to_pixels(planes: [&[u8]; 3], is_rgb: bool, rgb: &mut [u8]) {
+    if is_rgb { interleave(planes, rgb) } else { to_rgb(planes, rgb) }
+}
+
 /// JFIF's colours, ITU-R BT.601 over the full range, by libjpeg's factors of 16 binary digits.
 #[inline(always)]
-pub(super) fn to_rgb([y, cb, cr]: [&[u8]; 3], rgb: &mut [u8]) {
+fn to_rgb([y, cb, cr]: [&[u8]; 3], rgb: &mut [u8]) {
     const HALF: i32 = 1 << 15;
     let (pixels, _) = rgb.as_chunks_mut::<3>();
     for (((pixel, y), cb), cr) in pixels.iter_mut().zip(y).zip(cb).zip(cr) {
@@ -66,7 +72,7 @@ pub(super) fn to_rgb([y, cb, cr]: [&[u8]; 3], rgb: &mut [u8]) {
 
 /// Three planes that are red, green and blue already.
 #[inline(always)]
-pub(super) fn interleave([red, green, blue]: [&[u8]; 3], rgb: &mut [u8]) {
+fn interleave([red, green, blue]: [&[u8]; 3], rgb: &mut [u8]) {
     let (pixels, _) = rgb.as_chunks_mut::<3>();
     for (((pixel, red), green), blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
         *pixel = [*red, *green, *blue];

@@ -12,7 +12,7 @@ mod plane;
 
 use std::ops::Range;
 
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::DynamicImage;
 
 use self::block::{Decoder, EMPTY, LANES};
 use self::lanes::{Lanes, Portable};
@@ -20,8 +20,8 @@ use self::plane::Plane;
 use super::bits::Bits;
 use super::codes::{Coefficients, Differences, Tables};
 use super::frame::{Component, Frame};
-use super::rows;
 use super::segments::segments;
+use super::{picture, rows};
 use crate::photo::resize::Part;
 
 /// Pictures of fewer pixels a side are left to libjpeg, which takes chroma of a few samples as it is.
@@ -133,12 +133,8 @@ impl<'a> Scan<'a> {
         let width = far.0.min(self.size.0) - corner.0;
         let height = far.1.min(self.size.1) - corner.1;
         let mut pixels = vec![0; width * height * self.planes.len()];
-        let (w, h) = (width as u32, height as u32);
         self.run(coded, is_rgb, &mut pixels, width)?;
-        let image = match self.planes.len() {
-            1 => DynamicImage::ImageLuma8(GrayImage::from_raw(w, h, pixels)?),
-            _ => DynamicImage::ImageRgb8(RgbImage::from_raw(w, h, pixels)?),
-        };
+        let image = picture((width as u32, height as u32), pixels).ok()?;
         Some((image, (corner.0 as u32, corner.1 as u32)))
     }
 
@@ -210,7 +206,7 @@ impl<'a> Scan<'a> {
         match &mut self.planes[..] {
             [a, b, c] => {
                 let parts = [a.row(y, &rows), b.row(y, &rows), c.row(y, &rows)];
-                if is_rgb { rows::interleave(parts, pixels) } else { rows::to_rgb(parts, pixels) }
+                rows::to_pixels(parts, is_rgb, pixels);
             }
             planes => {
                 for plane in planes {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! cargo bench --bench throughput [-- --photos FOLDER] [--mirror DIR] [--rounds N] [--unchanged FILES] [--int8]
-//! cargo bench --bench throughput -- --make DIR
+//!     [--times N]
+//! cargo bench --bench throughput -- --make DIR [--times N]
 //! ```
 //!
 //! Two folders are made: DIR/1mp and DIR/12mp, mosaics of the photos in FOLDER (by default
 //! `../shared/photos/objects`), so that they have the detail and the file size of photos and not of
-//! enlargements. Each is indexed into a new library, in turn with the network alone: as many one-thread
+//! enlargements; with --times N, N times as many, so that what a run costs once weighs less. Each is indexed into a new library, in turn with the network alone: as many one-thread
 //! sessions, batches as large, as many images, nothing to decode. Medians of the rounds count. With --int8 the
 //! model in 8 bits takes part, made by the photos in FOLDER.
 //!
@@ -39,7 +40,7 @@ use likeness::sync::{self, Profile, SyncOptions};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Name, width, height and number of the photos made.
+/// Name, width, height and number of the photos made, once.
 const FOLDERS: [(&str, u32, u32, usize); 2] =
     [("1mp", 1_224, 816, 200), ("12mp", 4_032, 3_024, 60)];
 
@@ -52,12 +53,13 @@ fn main() -> Outcome<()> {
     let unchanged = option("--unchanged").map_or(Ok(100_000), |n| n.parse())?;
     let photos = option("--photos").unwrap_or_else(|| "../shared/photos/objects".into());
     let mirror = option("--mirror").or_else(|| std::env::var("LIKENESS_MIRROR").ok());
+    let times = option("--times").map_or(Ok(1), |n| n.parse())?;
     if let Some(dir) = option("--make") {
-        return make(Path::new(&photos), Path::new(&dir));
+        return make(Path::new(&photos), Path::new(&dir), times);
     }
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("data");
     let made = tempfile::tempdir()?;
-    make(Path::new(&photos), made.path())?;
+    make(Path::new(&photos), made.path(), times)?;
     let int8 = std::env::args().any(|arg| arg == "--int8").then(|| Path::new(&photos));
     let engines = engines(&data, mirror.clone(), int8)?;
     let threads = SyncOptions::new(Vec::new()).threads;
@@ -68,7 +70,7 @@ fn main() -> Outcome<()> {
     }
     first_photo(&data, &made.path().join("1mp"), mirror.as_deref(), rounds)?;
     nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)?;
-    let first = FOLDERS.map(|(name, ..)| made.path().join(name).join("000.jpg"));
+    let first = FOLDERS.map(|(name, ..)| made.path().join(name).join("0000.jpg"));
     decoders::run(&first.each_ref().map(PathBuf::as_path), &engines[0].network().preprocessing)
 }
 
@@ -296,7 +298,7 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Makes the folders of [`FOLDERS`] in `dir`: rows of photos side by side, each mosaic another.
-fn make(photos: &Path, dir: &Path) -> Outcome<()> {
+fn make(photos: &Path, dir: &Path, times: usize) -> Outcome<()> {
     let pieces: Vec<RgbImage> = files(photos)?
         .iter()
         .filter_map(|path| Some(image::open(path).ok()?.into_rgb8()))
@@ -310,7 +312,7 @@ fn make(photos: &Path, dir: &Path) -> Outcome<()> {
     };
     for (name, width, height, count) in FOLDERS {
         fs::create_dir_all(dir.join(name))?;
-        for number in 0..count {
+        for number in 0..count * times {
             let mut mosaic = RgbImage::new(width, height);
             let mut top = 0;
             while top < height {
@@ -323,7 +325,7 @@ fn make(photos: &Path, dir: &Path) -> Outcome<()> {
                 }
                 top += lowest;
             }
-            fs::write(dir.join(name).join(format!("{number:03}.jpg")), jpeg(&mosaic)?)?;
+            fs::write(dir.join(name).join(format!("{number:04}.jpg")), jpeg(&mosaic)?)?;
         }
     }
     Ok(())

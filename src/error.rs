@@ -152,6 +152,104 @@ pub enum Error {
         folder: PathBuf,
     },
 
+    // --- remote ----------------------------------------------------------------------------------
+    /// What should be a server and a collection is not.
+    #[error("`{address}` is no address of a collection: {reason}")]
+    RemoteAddress {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A server does not answer.
+    #[error("no answer from {server}: {reason}")]
+    RemoteUnreachable {
+        /// The server.
+        server: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// A server wants another token, or one at all.
+    #[error("{server} lets nobody in with this token: {reason}")]
+    RemoteDenied {
+        /// The server.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A server refuses to do something.
+    #[error("{server} does not {action}: {reason}")]
+    RemoteRefused {
+        /// The server.
+        server: String,
+        /// What was asked of it, as a verb.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// There is no such collection.
+    #[error("there is no collection {address}")]
+    RemoteMissing {
+        /// The collection.
+        address: String,
+    },
+    /// A collection that likeness did not make.
+    #[error("the collection {address} was not made by this version of likeness: {reason}")]
+    RemoteForeign {
+        /// The collection.
+        address: String,
+        /// What it lacks.
+        reason: String,
+    },
+    /// A collection holds something else than what is to be pushed.
+    #[error("the collection {address} holds {held}, not {wanted}")]
+    RemoteHolds {
+        /// The collection.
+        address: String,
+        /// What it holds.
+        held: String,
+        /// What was to be pushed.
+        wanted: String,
+    },
+    /// A collection does not hold what was pushed.
+    #[error("the collection {address} holds {found} rows, {expected} were pushed to it")]
+    RemoteCount {
+        /// The collection.
+        address: String,
+        /// Rows that the server counts.
+        found: u64,
+        /// Rows that it acknowledged.
+        expected: u64,
+    },
+    /// No image of the collection has this number, or what it says of it is none of ours.
+    #[error("the collection {address} holds no image {id}")]
+    RemoteNoImage {
+        /// The collection.
+        address: String,
+        /// The number.
+        id: ImageId,
+    },
+    /// More hits than a server gives.
+    #[error("Milvus gives no more than {most} hits, and {wanted} are asked for")]
+    RemoteHits {
+        /// What was asked for.
+        wanted: usize,
+        /// What can be had.
+        most: usize,
+    },
+    /// A filter that a server has no words for.
+    #[error("Milvus cannot be asked for {what}")]
+    RemoteFilter {
+        /// The part of it, and why.
+        what: String,
+    },
+    /// Another process pushes.
+    #[error("another likeness is pushing from the library in {}", folder.display())]
+    Pushing {
+        /// The library folder.
+        folder: PathBuf,
+    },
+
     // --- runtime ---------------------------------------------------------------------------------
     /// A library that was named does not serve as ONNX Runtime.
     #[error("{} does not serve as ONNX Runtime: {reason}", path.display())]
@@ -474,7 +572,8 @@ impl Error {
             Error::ModelChanged { .. } => {
                 "run `likeness index` to embed the photos with the new one; the old vectors stay".into()
             }
-            Error::NoSuchImage { .. } => "`likeness find` prints the ids that exist".into(),
+            Error::RemoteHits { .. } => "ask for fewer with `-k`".into(),
+            Error::NoSuchImage { .. } | Error::RemoteNoImage { .. } => "`likeness find` prints the ids that exist".into(),
             Error::NothingToEvaluate { .. } => {
                 "put the photos of one thing into one folder, and index the folder above".into()
             }
@@ -489,6 +588,29 @@ impl Error {
             }
             Error::ExportTarget { .. } => "name a file in it, as `embeddings.npy`".into(),
             Error::ExportFolder { .. } => "make it first, or name another".into(),
+            Error::RemoteAddress { .. } => {
+                "write milvus://HOST[:PORT]/COLLECTION, or milvus+tls://… where the server speaks TLS".into()
+            }
+            Error::RemoteUnreachable { .. } => {
+                "see that Milvus runs there, and that `milvus+tls://` is written where it speaks TLS; a push goes \
+                 on where it ended"
+                    .into()
+            }
+            Error::RemoteDenied { .. } => {
+                "name the right one with `--token USER:PASSWORD` or LIKENESS_MILVUS_TOKEN".into()
+            }
+            Error::RemoteMissing { address } => format!("run `likeness push {address}` first"),
+            Error::RemoteForeign { .. } => "name another collection: this one is left as it is".into(),
+            Error::RemoteHolds { .. } => {
+                "name another collection, or give this one up for it with `--recreate`".into()
+            }
+            Error::RemoteCount { address, .. } => {
+                format!("somebody else wrote there, or the server lost rows: run `likeness push {address} --recreate`")
+            }
+            Error::RemoteFilter { .. } => {
+                "leave it out of `--where`, or ask the library itself: without `--remote`".into()
+            }
+            Error::Pushing { .. } => "wait until it is done, or use another `--library`".into(),
             Error::RuntimeUnfit { .. } | Error::RuntimeMissing { .. } => install.into(),
             Error::RuntimePlatform { .. } => {
                 "build ONNX Runtime for it and name the library with `--onnxruntime PATH`".into()

@@ -71,6 +71,8 @@ pub mod quantise;
 pub mod query;
 mod random;
 pub mod record;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod runtime;
 pub mod scan;
 pub mod sync;

@@ -75,5 +75,7 @@ pub mod record;
 pub mod remote;
 pub mod runtime;
 pub mod scan;
+#[cfg(feature = "remote")]
+pub mod served;
 pub mod sync;
 pub mod web;

@@ -24,7 +24,7 @@ pub struct Library {
     catalog: Catalog,
 }
 
-/// The right to change a library, held by one process at a time; given back when dropped.
+/// The right to change a library, or to push from it, held by one process at a time; given back when dropped.
 #[derive(Debug)]
 pub struct WriteLock(#[expect(dead_code, reason = "held open for its lock")] File);
 
@@ -104,7 +104,19 @@ impl Library {
     /// # Errors
     /// [`Error::Locked`] when another process has it.
     pub fn lock(&self) -> Result<WriteLock> {
-        let path = self.folder.join("lock");
+        self.lock_file("lock", || Error::Locked { folder: self.folder.clone() })
+    }
+
+    /// Takes the right to push: beside it, the library may be changed.
+    ///
+    /// # Errors
+    /// [`Error::Pushing`] when another process has it.
+    pub fn push_lock(&self) -> Result<WriteLock> {
+        self.lock_file("push.lock", || Error::Pushing { folder: self.folder.clone() })
+    }
+
+    fn lock_file(&self, name: &str, taken: impl FnOnce() -> Error) -> Result<WriteLock> {
+        let path = self.folder.join(name);
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -113,7 +125,7 @@ impl Library {
             .map_err(Error::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(WriteLock(file)),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { folder: self.folder.clone() }),
+            Err(TryLockError::WouldBlock) => Err(taken()),
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
         }
     }

@@ -44,6 +44,13 @@ pub enum Event {
         /// Photos in all.
         total: u64,
     },
+    /// Rows sent to a server, or deleted there.
+    Pushing {
+        /// Rows that it acknowledged so far.
+        done: u64,
+        /// Rows in all.
+        total: u64,
+    },
     /// Vectors put into the search index.
     Building {
         /// Vectors in so far.

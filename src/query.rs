@@ -94,6 +94,11 @@ struct Wanted<'a> {
 }
 
 impl Search {
+    /// The model whose vectors are compared.
+    pub fn model(&self) -> &ModelRecord {
+        &self.model
+    }
+
     fn passes(&self, id: ImageId) -> bool {
         self.passing.as_ref().is_none_or(|passing| passing.contains_key(&id))
     }

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 /// Rooms and files by floor; what is not named stands on none, and the test fails.
 const FLOORS: [&[&str]; 4] = [
     &["embedding", "error", "filter", "network", "progress", "proxy", "random", "record"],
-    &["catalog", "export", "index", "model", "photo", "runtime", "scan", "web"],
-    &["engine", "evaluate", "library", "quantise", "query", "sync"],
+    &["catalog", "export", "index", "model", "photo", "remote", "runtime", "scan", "web"],
+    &["engine", "evaluate", "library", "quantise", "query", "served", "sync"],
     &["cli"],
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 18] = [
+const AT_HOME: [(&str, &[&str]); 23] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
+    ("base64", &["remote"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),
@@ -29,7 +30,11 @@ const AT_HOME: [(&str, &[&str]); 18] = [
     ("moxcms", &["photo"]),
     ("ndarray", &["index"]),
     ("ort", &["runtime"]),
+    ("prost", &["remote"]),
     ("rusqlite", &["catalog"]),
+    ("tokio", &["remote"]),
+    ("tonic", &["remote"]),
+    ("tonic_prost", &["remote"]),
     ("ureq", &["model", "web"]),
     ("walkdir", &["scan"]),
     ("zip", &["runtime"]),

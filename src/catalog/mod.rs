@@ -8,6 +8,7 @@ mod embeddings;
 mod filter;
 mod known;
 mod migrate;
+mod pushes;
 mod report;
 mod roots;
 
@@ -20,6 +21,7 @@ pub use batch::{Batch, OtherFile, Skip};
 pub use embeddings::Sequence;
 pub use filter::Passing;
 pub use known::{KnownFile, KnownFiles};
+pub use pushes::{FactsHash, PushId, PushImage};
 pub use report::{Counts, ImageRecord, ModelRecord, RootRecord};
 pub use roots::{RootId, Scope};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use serde::Serialize;
 
 use super::{Catalog, FileId, ModelId};
@@ -102,19 +102,6 @@ impl Catalog {
              FROM images WHERE id = ?1",
             params![id.0],
             |row| {
-                let keywords: Option<String> = row.get(8)?;
-                let details = PhotoDetails {
-                    taken_at: row.get(2)?,
-                    camera: row.get(3)?,
-                    lens: row.get(4)?,
-                    latitude: row.get(5)?,
-                    longitude: row.get(6)?,
-                    rating: row.get(7)?,
-                    // Nobody's answer fails because somebody wrote into the catalog by hand.
-                    keywords: keywords
-                        .and_then(|json| serde_json::from_str(&json).ok())
-                        .unwrap_or_default(),
-                };
                 Ok(ImageRecord {
                     id,
                     width: row.get(0)?,
@@ -122,7 +109,7 @@ impl Catalog {
                     root,
                     path,
                     copies,
-                    details,
+                    details: details(row, 2)?,
                 })
             },
         )
@@ -211,4 +198,19 @@ impl Catalog {
             },
         )
     }
+}
+
+/// `taken_at, camera, lens, latitude, longitude, rating, keywords` from column `at` on.
+pub(super) fn details(row: &Row<'_>, at: usize) -> rusqlite::Result<PhotoDetails> {
+    let keywords: Option<String> = row.get(at + 6)?;
+    Ok(PhotoDetails {
+        taken_at: row.get(at)?,
+        camera: row.get(at + 1)?,
+        lens: row.get(at + 2)?,
+        latitude: row.get(at + 3)?,
+        longitude: row.get(at + 4)?,
+        rating: row.get(at + 5)?,
+        // Nobody's answer fails because somebody wrote into the catalog by hand.
+        keywords: keywords.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
+    })
 }

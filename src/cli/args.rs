@@ -115,6 +115,32 @@ pub(crate) struct Running {
     precision: Exactness,
 }
 
+/// How a Milvus server is asked; for the commands that do.
+#[cfg(feature = "remote")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Server {
+    /// What lets you in to the Milvus server: USER:PASSWORD or an API key
+    #[arg(long, value_name = "TOKEN", env = "LIKENESS_MILVUS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// How many seconds one call to the Milvus server may take
+    #[arg(
+        long, value_name = "SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
+    timeout: u64,
+}
+
+#[cfg(feature = "remote")]
+impl Server {
+    pub(crate) fn options(&self) -> likeness::remote::ClientOptions {
+        likeness::remote::ClientOptions {
+            token: self.token.clone(),
+            timeout: std::time::Duration::from_secs(self.timeout),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Exactness {
     /// 32-bit floats
@@ -187,6 +213,8 @@ pub(crate) enum Command {
     Index(command::index::Args),
     Find(command::find::Args),
     Export(command::export::Args),
+    #[cfg(feature = "remote")]
+    Push(command::push::Args),
     Status(command::status::Args),
     Evaluate(command::evaluate::Args),
     Rebuild(command::rebuild::Args),

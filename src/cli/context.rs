@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use etcetera::BaseStrategy;
-use likeness::catalog::ModelRecord;
 use likeness::error::Error;
 use likeness::model::{ModelStore, Obtained, StoreConfig, Wanted};
 use likeness::network::FeatureNetwork;
@@ -94,10 +93,10 @@ impl Context {
     /// The feature network of the model that a library was indexed with; no other ever takes its place.
     pub(crate) fn network_of(
         &self,
-        model: &ModelRecord,
+        model: &str,
         watch: &Watch<'_>,
     ) -> anyhow::Result<FeatureNetwork> {
-        let network = self.network(Some(&model.name), watch);
+        let network = self.network(Some(model), watch);
         network.map_err(|error| match error.downcast_ref() {
             Some(Error::ModelUnknown { name, .. }) => {
                 Error::LibraryModelUnknown { name: name.clone() }.into()
@@ -120,6 +119,17 @@ impl Context {
     /// The ear and the brake for work in the library.
     pub(crate) fn watch(&self) -> Watch<'_> {
         Watch::new(&*self.on_event, &CANCELLED)
+    }
+
+    /// Refuses a server in the network when that must not be used; this machine is none.
+    #[cfg(feature = "remote")]
+    pub(crate) fn may_ask(&self, address: &likeness::remote::Address) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.offline || address.is_local(),
+            "the network must not be used (--offline), and {} is in it",
+            address.server()
+        );
+        Ok(())
     }
 
     /// A buffered writer to stdout; any progress bar is taken away first.

@@ -32,6 +32,7 @@ enum Kind {
     Photos,
     Calibrating,
     Building,
+    Pushing,
 }
 
 impl Progress {
@@ -120,6 +121,19 @@ impl Progress {
                 self.with_bar(
                     Kind::Building,
                     "building the index  {pos}/{len}  {wide_bar}  {eta}",
+                    |bar| {
+                        bar.set_length(total);
+                        bar.set_position(done);
+                    },
+                );
+                if done == total {
+                    self.clear();
+                }
+            }
+            Event::Pushing { done, total } => {
+                self.with_bar(
+                    Kind::Pushing,
+                    "pushing  {pos}/{len} rows  {wide_bar}  {rate}  {eta} left",
                     |bar| {
                         bar.set_length(total);
                         bar.set_position(done);

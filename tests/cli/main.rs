@@ -7,6 +7,8 @@ mod export;
 mod find;
 mod formats;
 mod index;
+#[cfg(all(feature = "remote", target_os = "linux"))]
+mod milvus;
 mod model;
 mod python;
 mod readme;

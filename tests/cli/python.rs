@@ -12,29 +12,30 @@ use crate::sandbox::Run;
 /// Where the scripts and their requirements lie.
 pub(crate) const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference");
 
-/// A Python command that can import the packages of `tests/reference/requirements.txt`. They are
-/// installed once, into the build folder.
+/// A Python command that can import the packages of `tests/reference/requirements.txt`.
 pub(crate) fn python() -> Command {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
-    let packages = PACKAGES.get_or_init(|| {
-        let requirements = Path::new(REFERENCE).join("requirements.txt");
-        let hash = Sha256::digest(fs::read(&requirements).expect("it is in the project"));
-        let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let packages = build.join(format!("python-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]));
-        // Several test processes may come here at once; one installs, the others wait.
-        let lock = File::create(build.join("python.lock")).expect("a lock file");
-        lock.lock().expect("a lock");
-        if !packages.exists() {
-            let unfinished = packages.with_extension("unfinished");
-            let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-            pip.args(["--require-hashes", "--only-binary=:all:", "--upgrade", "--requirement"]);
-            Run::of(pip.arg(requirements).arg("--target").arg(&unfinished)).exits(0);
-            fs::rename(unfinished, &packages).expect("the same folder");
-        }
-        packages
-    });
+    let requirements = || packages(&Path::new(REFERENCE).join("requirements.txt"));
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", packages);
+    command.env("PYTHONPATH", PACKAGES.get_or_init(requirements));
     command
+}
+
+/// A folder with the packages of a file of requirements. They are installed once, into the build folder.
+pub(crate) fn packages(requirements: &Path) -> PathBuf {
+    let hash = Sha256::digest(fs::read(requirements).expect("it is in the project"));
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let packages = build.join(format!("python-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]));
+    // Several test processes may come here at once; one installs, the others wait.
+    let lock = File::create(build.join("python.lock")).expect("a lock file");
+    lock.lock().expect("a lock");
+    if !packages.exists() {
+        let unfinished = packages.with_extension("unfinished");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        pip.args(["--require-hashes", "--only-binary=:all:", "--upgrade", "--requirement"]);
+        Run::of(pip.arg(requirements).arg("--target").arg(&unfinished)).exits(0);
+        fs::rename(unfinished, &packages).expect("the same folder");
+    }
+    packages
 }

@@ -112,7 +112,7 @@ fn every_command_has_help_with_examples() {
 #[test]
 fn the_help_is_as_reviewed() {
     let sandbox = Sandbox::new();
-    for command in ["index", "find", "export", "status", "evaluate"] {
+    for command in ["index", "find", "export", "push", "status", "evaluate"] {
         let help = Run::of(&mut sandbox.bare_command(&[command, "--help"])).exits(0).text();
         let own = help.split("\nGlobal options:").next().unwrap_or_default();
         insta::assert_snapshot!(command, own);

@@ -3,6 +3,8 @@
 mod ask;
 mod batch;
 mod clipboard;
+#[cfg(feature = "remote")]
+mod remote;
 mod show;
 
 use std::ffi::OsString;
@@ -11,19 +13,21 @@ use std::sync::Mutex;
 
 use anyhow::Context as _;
 use clap::{ValueEnum, ValueHint};
-use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
 use likeness::filter::Filter;
 use likeness::index::Search;
 use likeness::library::Library;
 use likeness::photo::Region;
-use likeness::query::{FindOptions, Ranking};
+use likeness::query::{FindOptions, Match, Ranking};
+use likeness::record::{ImageId, ModelFingerprint};
 use likeness::web::FetchOptions;
 
-use ask::{Asker, Network, Query};
+use ask::{Asker, Local, Network, Query};
 use batch::Batch;
 use show::Format;
 
+#[cfg(feature = "remote")]
+use crate::cli::args::Server;
 use crate::cli::args::{Decoding, Running};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
@@ -50,6 +54,12 @@ Examples:
   likeness find beach.jpg --where 'path:holiday and not (rating<0 or mp<2)'
   likeness find --queries list.txt -k 3 > hits.jsonl
   likeness find beach.jpg --min-score 0.8 --format paths -0 | xargs -0 ls -l
+  likeness find beach.jpg --remote milvus://db.lan/photos
+
+--remote needs no library here: the collection names its model, and an image that is in it,
+and id:N, need no inference. --where is applied by the server, but for `near` and
+keywords with a * or ? inside; a Milvus before 2.4 compares texts whole or by how
+they begin. Of an image in several places only the first is looked at.
 
 An image that was indexed, and id:N, need no model and no inference.
 
@@ -123,6 +133,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
+    /// Ask a collection that `likeness push` filled, as milvus://HOST/COLLECTION, instead of the library
+    #[cfg(feature = "remote")]
+    #[arg(
+        long, value_name = "ADDRESS",
+        conflicts_with_all = ["queries", "search", "rank", "exact", "model"]
+    )]
+    remote: Option<String>,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    server: Server,
+
     #[command(flatten)]
     running: Running,
 
@@ -193,10 +215,14 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         "--crop takes a part of one picture, and there are {} queries",
         args.query.len()
     );
+    #[cfg(feature = "remote")]
+    if let Some(address) = &args.remote {
+        return remote::run(&args, address, context);
+    }
     let library = Library::open_existing(&context.library)?;
     let model = model_to_ask(&library, args.model.as_deref(), context)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let network = |threads| network(&args, &model, threads, context);
+    let network = |threads| network(&args, (&model.name, model.fingerprint), threads, context);
     let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };
     let mut options = FindOptions {
         k: args.k,
@@ -215,30 +241,41 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return batch::run(&batch, queries);
     }
     let network = network(cores);
-    let asker = Asker::new(&library, &network, fetch);
-    let mut parts = Vec::new();
+    let local = Local { library: &library, model: &model };
+    let query;
+    (query, options.exclude) = asked(&args, &Asker::new(&local, &network, fetch))?;
+    let matches = library.find(&model, &query, &options, &context.watch())?;
+    print(&args, &matches, context)
+}
+
+/// The vector that is asked with, and the images to leave out.
+fn asked(args: &Args, asker: &Asker<'_>) -> anyhow::Result<(Embedding, Vec<ImageId>)> {
+    let (mut parts, mut exclude) = (Vec::new(), Vec::new());
     for (texts, sign) in [(&args.query, 1.0), (&args.unlike, -1.0)] {
         for text in texts {
             let Query { weight, source } = Query::parse(text)?;
             let asked = asker.ask(&source, args.crop.filter(|_| sign > 0.0))?;
             parts.push((sign * weight, asked.embedding));
-            options.exclude.extend(asked.id.filter(|_| args.exclude_query));
+            exclude.extend(asked.id.filter(|_| args.exclude_query));
         }
     }
     let query = Embedding::weighted_sum(&parts)
         .context("the queries cancel out; give one of them another weight, as 2:QUERY")?;
-    let matches = library.find(&model, &query, &options, &context.watch())?;
+    Ok((query, exclude))
+}
+
+fn print(args: &Args, matches: &[Match], context: &Context) -> anyhow::Result<Exit> {
     let format = if args.nul { Format::Paths } else { args.format };
-    show::print(&matches, format, if args.nul { b'\0' } else { b'\n' }, context)?;
+    show::print(matches, format, if args.nul { b'\0' } else { b'\n' }, context)?;
     Ok(Exit::Done)
 }
 
 fn network<'a>(
     args: &Args,
-    model: &'a ModelRecord,
+    (model, fingerprint): (&'a str, ModelFingerprint),
     threads: usize,
     context: &'a Context,
 ) -> Network<'a> {
     let (decoding, running) = (args.decoding.options(), args.running);
-    Network { context, model, running, decoding, opened: Mutex::default(), threads }
+    Network { context, model, fingerprint, running, decoding, opened: Mutex::default(), threads }
 }

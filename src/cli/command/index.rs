@@ -158,7 +158,7 @@ fn network(
     if let Some(model) = remembered
         && library.stand_in()?.is_none()
     {
-        return Ok((context.network_of(&model, &watch)?, Choice::Default));
+        return Ok((context.network_of(&model.name, &watch)?, Choice::Default));
     }
     let (network, instead_of) = context.default_network(&watch)?;
     Ok(match instead_of {

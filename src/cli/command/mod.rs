@@ -7,6 +7,8 @@ pub(crate) mod formats;
 pub(crate) mod generate;
 pub(crate) mod index;
 pub(crate) mod model;
+#[cfg(feature = "remote")]
+pub(crate) mod push;
 pub(crate) mod rebuild;
 pub(crate) mod runtime;
 pub(crate) mod status;
@@ -21,6 +23,8 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Index(args) => index::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::Export(args) => export::run(args, context),
+        #[cfg(feature = "remote")]
+        Command::Push(args) => push::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Evaluate(args) => evaluate::run(args, context),
         Command::Rebuild(args) => rebuild::run(args, context),

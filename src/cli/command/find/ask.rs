@@ -13,7 +13,7 @@ use likeness::engine::Engine;
 use likeness::error::Error;
 use likeness::library::Library;
 use likeness::photo::{self, DecodeOptions, PhotoBytes, Region};
-use likeness::record::{ImageId, PathBytes};
+use likeness::record::{ImageId, ModelFingerprint, PathBytes};
 use likeness::runtime::FeatureSession;
 use likeness::web::{self, FetchOptions};
 
@@ -81,10 +81,52 @@ pub(super) struct Asked {
     pub(super) id: Option<ImageId>,
 }
 
+/// What is asked, and knows vectors of its own: then nothing need be decoded or embedded.
+pub(super) trait Known {
+    /// The vector of an image.
+    fn embedding_of(&self, id: ImageId) -> anyhow::Result<Embedding>;
+
+    /// The image with the same bytes and its vector, if it is known.
+    fn find_same(&self, photo: &PhotoBytes) -> anyhow::Result<Option<(ImageId, Embedding)>>;
+
+    /// The image with the same bytes, whether or not its vector is known.
+    fn same_image(&self, photo: &PhotoBytes) -> anyhow::Result<Option<ImageId>>;
+
+    /// Where an image lies.
+    fn path_of(&self, id: ImageId) -> anyhow::Result<PathBuf>;
+}
+
+/// A library on this machine, and the model whose vectors are compared.
+pub(super) struct Local<'a> {
+    pub(super) library: &'a Library,
+    pub(super) model: &'a ModelRecord,
+}
+
+impl Known for Local<'_> {
+    fn embedding_of(&self, id: ImageId) -> anyhow::Result<Embedding> {
+        Ok(self.library.embedding_of(self.model, id)?)
+    }
+
+    fn find_same(&self, photo: &PhotoBytes) -> anyhow::Result<Option<(ImageId, Embedding)>> {
+        Ok(self.library.find_same(self.model, photo)?)
+    }
+
+    fn same_image(&self, photo: &PhotoBytes) -> anyhow::Result<Option<ImageId>> {
+        Ok(self.library.catalog().image_with_content(&photo.hash())?)
+    }
+
+    fn path_of(&self, id: ImageId) -> anyhow::Result<PathBuf> {
+        Ok(self.library.catalog().image(id)?.ok_or(Error::NoSuchImage { id })?.path)
+    }
+}
+
 /// A network and a session, opened when the first picture needs them; shared by threads.
 pub(super) struct Network<'a> {
     pub(super) context: &'a Context,
-    pub(super) model: &'a ModelRecord,
+    /// The model's name.
+    pub(super) model: &'a str,
+    /// That of the vectors that are compared.
+    pub(super) fingerprint: ModelFingerprint,
     pub(super) running: Running,
     pub(super) decoding: DecodeOptions,
     pub(super) opened: Mutex<Option<Arc<(Engine, FeatureSession)>>>,
@@ -100,11 +142,9 @@ impl Network<'_> {
         }
         let watch = self.context.watch();
         let network = self.context.network_of(self.model, &watch)?;
-        if network.fingerprint != self.model.fingerprint {
-            let (indexed, found) = (self.model.fingerprint, network.fingerprint);
-            return Err(
-                Error::ModelChanged { name: self.model.name.clone(), indexed, found }.into()
-            );
+        if network.fingerprint != self.fingerprint {
+            let (indexed, found) = (self.fingerprint, network.fingerprint);
+            return Err(Error::ModelChanged { name: self.model.to_owned(), indexed, found }.into());
         }
         let runtime = self.context.runtime(self.running.device);
         let engine = Engine::new(network, runtime, self.decoding.clone())
@@ -114,35 +154,35 @@ impl Network<'_> {
     }
 }
 
-/// Turns queries into vectors, by one thread's connection to the library.
+/// Turns queries into vectors, by one thread's connection to what is asked.
 pub(super) struct Asker<'a> {
-    pub(super) library: &'a Library,
+    pub(super) known: &'a dyn Known,
     pub(super) network: &'a Network<'a>,
     pub(super) fetch: FetchOptions,
     stdin: OnceCell<Vec<u8>>,
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(library: &'a Library, network: &'a Network<'a>, fetch: FetchOptions) -> Self {
-        Self { library, network, fetch, stdin: OnceCell::new() }
+    pub(super) fn new(known: &'a dyn Known, network: &'a Network<'a>, fetch: FetchOptions) -> Self {
+        Self { known, network, fetch, stdin: OnceCell::new() }
     }
 
     /// Asks with a picture, or with a part of it.
     pub(super) fn ask(&self, source: &Source, crop: Option<Region>) -> anyhow::Result<Asked> {
-        let (library, model) = (self.library, self.network.model);
+        let known = self.known;
         let whole = crop.is_none();
         if let (Source::Image(id), true) = (source, whole) {
-            return Ok(Asked { embedding: library.embedding_of(model, *id)?, id: Some(*id) });
+            return Ok(Asked { embedding: known.embedding_of(*id)?, id: Some(*id) });
         }
         let (photo, name) = self.read(source)?;
-        if whole && let Some((id, embedding)) = library.find_same(model, &photo)? {
+        if whole && let Some((id, embedding)) = known.find_same(&photo)? {
             return Ok(Asked { embedding, id: Some(id) });
         }
         let opened = self.network.open()?;
         let (engine, session) = &*opened;
         let decoding = DecodeOptions { region: crop, ..engine.decoding().clone() };
         let features = engine.features_through(session, &photo, &decoding, &name)?;
-        let id = library.catalog().image_with_content(&photo.hash())?;
+        let id = known.same_image(&photo)?;
         Ok(Asked { embedding: features.embedding(), id })
     }
 
@@ -185,10 +225,7 @@ impl<'a> Asker<'a> {
                 }
             }
             Source::File(path) => read_file(path, max_bytes),
-            Source::Image(id) => {
-                let image = self.library.catalog().image(*id)?;
-                read_file(&image.ok_or(Error::NoSuchImage { id: *id })?.path, max_bytes)
-            }
+            Source::Image(id) => read_file(&self.known.path_of(*id)?, max_bytes),
         }
     }
 }

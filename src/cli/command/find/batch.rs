@@ -15,7 +15,7 @@ use likeness::scan::{self, Found, Selection};
 use likeness::web::FetchOptions;
 use serde_json::{Value, json};
 
-use super::ask::{Asker, Network, Query, Source};
+use super::ask::{Asker, Local, Network, Query, Source};
 use super::show;
 use crate::cli::context::Context;
 use crate::cli::exit::{self, Exit};
@@ -122,7 +122,8 @@ impl Batch<'_> {
         let answer = || -> anyhow::Result<Value> {
             let parsed = Query::parse(path.as_os_str())?;
             anyhow::ensure!(parsed.source != Source::Stdin, "`-` cannot stand among many queries");
-            let asked = Asker::new(library, self.network, self.fetch).ask(&parsed.source, None)?;
+            let local = Local { library, model: self.search.model() };
+            let asked = Asker::new(&local, self.network, self.fetch).ask(&parsed.source, None)?;
             let exclude: Vec<_> = asked.id.filter(|_| self.exclude_query).into_iter().collect();
             let matches = library.answer(self.search, &asked.embedding, &exclude)?;
             let hits: Vec<Value> = matches.iter().zip(1..).map(show::to_json).collect();

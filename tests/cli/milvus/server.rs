@@ -1,0 +1,233 @@
+//! Real servers: Milvus in little, Milvus's own engine, or the one that `MILVUS_URI` names.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::python::packages;
+use crate::sandbox::{Run, Sandbox};
+
+const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/remote");
+
+/// What the engine lets in when it asks for a token.
+pub(crate) const TOKEN: &str = "root:Milvus";
+
+/// A server that is stopped, and its data deleted, when dropped.
+pub(crate) struct Server {
+    kind: Kind,
+    /// `milvus://HOST:PORT`
+    pub(crate) base: String,
+    /// What it lets in.
+    pub(crate) token: Option<String>,
+    process: Option<Child>,
+    /// Whether it runs in a network of its own.
+    alone: bool,
+    folder: tempfile::TempDir,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// Milvus Lite, whose messages may have so many bytes.
+    Lite { max_message: u32 },
+    /// The engine.
+    Standalone,
+    /// Somebody else's.
+    Named,
+}
+
+impl Server {
+    pub(crate) fn lite() -> Self {
+        // What it has by itself.
+        Self::lite_with(256 << 20)
+    }
+
+    pub(crate) fn lite_with(max_message: u32) -> Self {
+        Self::start(Kind::Lite { max_message })
+    }
+
+    pub(crate) fn standalone() -> Self {
+        Self::start(Kind::Standalone)
+    }
+
+    /// The one that `MILVUS_URI` names, as `http://db.lan:19530`, with the token of `MILVUS_TOKEN`.
+    pub(crate) fn named() -> Option<Self> {
+        let uri = std::env::var("MILVUS_URI").ok().filter(|uri| !uri.is_empty())?;
+        Some(Self {
+            kind: Kind::Named,
+            base: uri.trim_end_matches('/').to_owned(),
+            token: std::env::var("MILVUS_TOKEN").ok(),
+            process: None,
+            alone: false,
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        })
+    }
+
+    fn start(kind: Kind) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+        let mut server = Self {
+            kind,
+            base: format!("milvus://127.0.0.1:{port}"),
+            token: (kind == Kind::Standalone).then(|| TOKEN.to_owned()),
+            process: None,
+            alone: false,
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        };
+        server.restart();
+        server
+    }
+
+    /// Starts it, again or for the first time, with the same data, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        let port = self.base.rsplit(':').next().unwrap();
+        let log = |name: &str| fs::File::create(self.folder.path().join(name)).unwrap();
+        let data = self.folder.path().join("data");
+        fs::create_dir_all(&data).unwrap();
+        let mut python = match self.kind {
+            Kind::Lite { max_message } => {
+                let mut python = lite_python();
+                let code = "import sys; from milvus_lite.adapter.grpc import server; \
+                     server._MAX_MESSAGE_SIZE = int(sys.argv[3]); \
+                     server.run_server(sys.argv[1], '127.0.0.1', int(sys.argv[2]))";
+                python.args(["-c", code]).arg(data).args([port, &max_message.to_string()]);
+                python
+            }
+            Kind::Standalone => {
+                let requirements = Path::new(REQUIREMENTS).join("standalone-requirements.txt");
+                let inner = "import sys; import milvus; sys.argv = ['milvus-server'] + sys.argv[1:]; \
+                     milvus.main()";
+                // It listens on every interface: where that is allowed, it gets a network that has none.
+                self.alone = Command::new("unshare")
+                    .args(["-n", "true"])
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok_and(|status| status.success());
+                let mut python = Command::new(if self.alone { "unshare" } else { "python3" });
+                if self.alone {
+                    let up = "import fcntl, socket, struct, subprocess, sys, os\n\
+                         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                         fcntl.ioctl(s, 0x8914, struct.pack('16sH14s', b'lo', 1 | 64, b''))\n\
+                         os.execvp('python3', ['python3', '-c'] + sys.argv[1:])";
+                    python.args(["-n", "python3", "-c", up, inner]);
+                } else {
+                    python.args(["-c", inner]);
+                }
+                python.env("PYTHONPATH", packages(&requirements));
+                python.arg("--data").arg(data).args(["--proxy-port", port]);
+                python.args(["--authorization-enabled", "true"]);
+                python
+            }
+            Kind::Named => panic!("somebody else's server is not started here"),
+        };
+        // A group of its own: the engine is a child of Python's.
+        let child = python
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log("stdout"))
+            .stderr(log("stderr"))
+            .spawn()
+            .expect("it starts");
+        self.process = Some(child);
+        let begun = Instant::now();
+        let sandbox = Sandbox::new();
+        loop {
+            let address = self.address("nothing");
+            let args = ["find", "id:1", "--remote", &address];
+            let run = Run::of(&mut self.command(&sandbox, &args));
+            if run.stderr.contains("there is no collection") {
+                return;
+            }
+            let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
+            if ended.is_some() || begun.elapsed() > Duration::from_secs(180) {
+                let said = |name| fs::read_to_string(self.folder.path().join(name)).unwrap();
+                panic!("no server: {ended:?}\n{}\n{}\n{run}", said("stdout"), said("stderr"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let group = i32::try_from(child.id()).unwrap();
+            // SAFETY: sends a signal to the group that was made for the child.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+            child.wait().unwrap();
+        }
+    }
+
+    /// The address of a collection that this run of the tests alone uses.
+    pub(crate) fn address(&self, name: &str) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        format!("{}/likeness_test_{name}_{}_{number}", self.base, std::process::id())
+    }
+
+    /// likeness, so that it reaches the server.
+    pub(crate) fn command(&self, sandbox: &Sandbox, args: &[&str]) -> Command {
+        let mut command = sandbox.command(args);
+        command.env_remove("LIKENESS_MILVUS_TOKEN");
+        if let Some(token) = &self.token {
+            command.env("LIKENESS_MILVUS_TOKEN", token);
+        }
+        if self.kind == Kind::Named {
+            command.env_remove("LIKENESS_OFFLINE");
+        }
+        self.inside(command)
+    }
+
+    /// The same command, in the network of the server.
+    pub(crate) fn inside(&self, command: Command) -> Command {
+        let Some(child) = self.process.as_ref().filter(|_| self.alone) else { return command };
+        let mut inside = Command::new("nsenter");
+        inside.args(["-t", &child.id().to_string(), "-n"]);
+        inside.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        if let Some(folder) = command.get_current_dir() {
+            inside.current_dir(folder);
+        }
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        inside
+    }
+
+    pub(crate) fn run(&self, sandbox: &Sandbox, args: &[&str]) -> Run {
+        Run::of(&mut self.command(sandbox, args))
+    }
+
+    /// Runs some lines of Python with `client`, Milvus's own, and `name`, the collection.
+    pub(crate) fn python(&self, address: &str, code: &str) -> Run {
+        let (base, name) = address.rsplit_once('/').unwrap();
+        let uri = base.replacen("milvus://", "http://", 1);
+        let head = "import sys, pymilvus; from pymilvus import MilvusClient, DataType\n\
+             client = MilvusClient(uri=sys.argv[1], token=sys.argv[3]); name = sys.argv[2]\n";
+        let mut python = lite_python();
+        python.args(["-c", &format!("{head}{code}"), &uri, name]);
+        python.arg(self.token.as_deref().unwrap_or_default());
+        Run::of(&mut self.inside(python)).exits(0)
+    }
+
+    /// Whether texts may be searched for what they contain.
+    pub(crate) fn knows_patterns(&self) -> bool {
+        self.kind != Kind::Standalone
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn lite_python() -> Command {
+    let packages: PathBuf = packages(&Path::new(REQUIREMENTS).join("requirements.txt"));
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", packages);
+    python
+}

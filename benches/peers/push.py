@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""likeness and pymilvus push the same rows to the same server, and ask it.
+
+    python3 benches/peers/push.py ROWS [--rounds 3] [--uri http://HOST:PORT] [--server lite|standalone]
+
+Without --uri a server is started: Milvus Lite, or with `--server standalone` Milvus 2.3.5, which listens on every
+interface (run all of it in `unshare -n` with loopback up). Contenders take turns. See README.md beside this file.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import socket
+import sqlite3
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WIDTH = 2048
+CALL = 500  # rows of one call; likeness takes no more either
+QUERIES = 50
+
+
+def environment(requirements):
+    """Python with the packages of a file of requirements, made once."""
+    folder = ROOT / "target" / f"peers-{requirements.parent.name}-{requirements.stem}"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r"]
+        subprocess.run([*pip, requirements], check=True)
+    return python
+
+
+def library(likeness, folder, rows, env):
+    """A library of made-up images: vectors from a seed, no photo that could be opened."""
+    photos = folder / "photos"
+    photos.mkdir()
+    header = b"P6 8 8 255\n" + bytes(range(192))
+    (photos / "0.ppm").write_bytes(header)
+    index = [likeness, "index", photos, "--library", folder / "library", "--model", "starter", "--progress", "none"]
+    subprocess.run(index, check=True, stdout=subprocess.DEVNULL, env=env)
+    catalog = sqlite3.connect(folder / "library" / "catalog.sqlite")
+    numbers = random.Random(7)
+    preprocessing = catalog.execute("SELECT preprocessing FROM models").fetchone()[0]
+    catalog.execute(
+        "INSERT INTO models (id, fingerprint, name, width, preprocessing) VALUES (99, ?, 'made', ?, ?)",
+        (numbers.randbytes(32), WIDTH, preprocessing),
+    )
+    catalog.execute("UPDATE library SET current_model = 99, stands_in_for = NULL")
+    for number in range(rows):
+        image = catalog.execute(
+            "INSERT INTO images (content_hash, width, height, format, taken_at, camera) VALUES (?, ?, ?, 'jpeg', ?, ?)",
+            (numbers.randbytes(32), 4032, 3024, f"2024-05-{number % 28 + 1:02}T12:00:00", f"Maker Model {number % 9}"),
+        ).lastrowid
+        path = f"{number // 1000:04}/IMG_{number:07}.jpg".encode()
+        catalog.execute("INSERT INTO files (root_id, path, size, mtime_ns, image_id) VALUES (1, ?, 1, 1, ?)", (path, image))
+        # Features of a ResNet are not negative.
+        vector = struct.pack(f"<{WIDTH}f", *(abs(numbers.gauss(0, 1)) for _ in range(WIDTH)))
+        catalog.execute("INSERT INTO embeddings (image_id, model_id, features) VALUES (?, 99, ?)", (image, vector))
+    catalog.commit()
+    catalog.close()
+
+
+PEER = r'''
+import json, sys, time
+from pymilvus import MilvusClient
+uri, source, name, call, queries = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+client = MilvusClient(uri=uri)
+fields = [f["name"] for f in client.describe_collection(source)["fields"]]
+rows, last = [], -1
+while True:
+    page = client.query(source, filter=f"id > {last}", output_fields=fields, limit=2000, consistency_level="Strong")
+    if not page:
+        break
+    rows += page
+    last = max(row["id"] for row in page)
+from pymilvus import DataType
+if client.has_collection(name):
+    client.drop_collection(name)
+schema = MilvusClient.create_schema(auto_id=False)
+for f in client.describe_collection(source)["fields"]:
+    params = {k: int(v) for k, v in f["params"].items()}
+    schema.add_field(f["name"], f["type"], is_primary=f.get("is_primary", False), **params)
+client.create_collection(name, schema=schema, consistency_level="Strong")
+index = client.prepare_index_params()
+index.add_index("embedding", index_type="HNSW", metric_type="COSINE", M=16, efConstruction=200)
+client.create_index(name, index)
+client.load_collection(name)
+begun = time.perf_counter()
+for at in range(0, len(rows), call):
+    client.upsert(name, rows[at : at + call])
+client.flush(name)
+pushed = time.perf_counter() - begun
+took = []
+for row in rows[:queries]:
+    begun = time.perf_counter()
+    client.search(name, [row["embedding"]], limit=10, output_fields=["record"], consistency_level="Strong",
+                  search_params={"metric_type": "COSINE", "params": {"ef": 128}})
+    took.append(time.perf_counter() - begun)
+count = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"]
+print(json.dumps({"rows": count, "push": pushed, "find": took}))
+'''
+
+
+def start(server, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    remote = ROOT / "tests" / "remote"
+    if server == "lite":
+        bin = environment(remote / "requirements.txt").parent
+        command = [bin / "milvus-lite", "server", "--data-dir", folder, "--host", "127.0.0.1", "--port", str(port)]
+    else:
+        bin = environment(remote / "standalone-requirements.txt").parent
+        command = [bin / "milvus-server", "--data", folder, "--proxy-port", str(port)]
+    with open(folder.parent / "server.log", "wb") as log:
+        return f"http://127.0.0.1:{port}", subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("rows", type=int)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--uri")
+    options.add_argument("--server", choices=["lite", "standalone"], default="lite")
+    options.add_argument("--likeness", type=pathlib.Path, default=ROOT / "target" / "release" / "likeness")
+    options = options.parse_args()
+    python = environment(ROOT / "tests" / "remote" / "requirements.txt")
+    env = {**os.environ, "LIKENESS_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "data").mkdir()
+        uri, server = (options.uri, None) if options.uri else start(options.server, folder / "data")
+        try:
+            library(options.likeness, folder, options.rows, env)
+            ours, theirs = "likeness_bench", "pymilvus_bench"
+            address = uri.replace("http://", "milvus://") + "/" + ours
+            program = [options.likeness, "--library", folder / "library", "--progress", "none"]
+            for _ in range(600):
+                probe = [*program, "find", "id:2", "--remote", address + "_none"]
+                if "there is no collection" in subprocess.run(probe, env=env, capture_output=True, text=True).stderr:
+                    break
+                time.sleep(0.2)
+            else:
+                sys.exit(f"no server at {uri}")
+            results = {"likeness": [], "pymilvus": []}
+            for _ in range(options.rounds):
+                begun = time.perf_counter()
+                push = [*program, "push", address, "--recreate", "--json"]
+                report = json.loads(subprocess.run(push, env=env, check=True, capture_output=True).stdout)
+                pushed = time.perf_counter() - begun
+                assert report["count"] == options.rows, report
+                took = []
+                for number in range(QUERIES):
+                    find = [*program, "find", f"id:{number + 2}", "--remote", address, "--format", "json"]
+                    begun = time.perf_counter()
+                    found = json.loads(subprocess.run(find, env=env, check=True, capture_output=True).stdout)
+                    took.append(time.perf_counter() - begun)
+                    assert found[0]["id"] == number + 2, found[0]
+                results["likeness"].append((pushed, took))
+                peer = [python, "-c", PEER, uri, ours, theirs, str(CALL), str(QUERIES)]
+                said = json.loads(subprocess.run(peer, check=True, capture_output=True).stdout)
+                assert said["rows"] == options.rows, said
+                results["pymilvus"].append((said["push"], said["find"]))
+            print(f"{report['server']}, {options.rows} rows of {WIDTH}, medians of {options.rounds} rounds")
+            for name, rounds in results.items():
+                push = statistics.median(push for push, _ in rounds)
+                find = statistics.median(second for _, took in rounds for second in took)
+                rate = options.rows / push
+                print(f"{name:9} {rate:8.0f} rows/s  {rate * WIDTH * 4 / 1e6:7.1f} MB/s  find {find * 1e3:7.1f} ms")
+        finally:
+            if server is not None:
+                os.killpg(server.pid, 9)
+                server.wait()
+
+
+main()

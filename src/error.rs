@@ -221,6 +221,20 @@ pub enum Error {
         /// Rows that it acknowledged.
         expected: u64,
     },
+    /// The model of a collection is another here.
+    #[error(
+        "the collection {address} holds vectors of model {name} ({held:.8}…), but `{name}` is {found:.8}… here"
+    )]
+    RemoteModel {
+        /// The collection.
+        address: String,
+        /// The model's name.
+        name: String,
+        /// The fingerprint of the vectors.
+        held: ModelFingerprint,
+        /// The fingerprint of the network that the name stands for here.
+        found: ModelFingerprint,
+    },
     /// No image of the collection has this number, or what it says of it is none of ours.
     #[error("the collection {address} holds no image {id}")]
     RemoteNoImage {
@@ -571,6 +585,10 @@ impl Error {
             }
             Error::ModelChanged { .. } => {
                 "run `likeness index` to embed the photos with the new one; the old vectors stay".into()
+            }
+            Error::RemoteModel { .. } => {
+                "name the mirror that the model came from with `--mirror`, or ask with `id:N` or a photo that is there"
+                    .into()
             }
             Error::RemoteHits { .. } => "ask for fewer with `-k`".into(),
             Error::NoSuchImage { .. } | Error::RemoteNoImage { .. } => "`likeness find` prints the ids that exist".into(),

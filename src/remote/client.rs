@@ -23,8 +23,9 @@ use crate::progress::Watch;
 /// How long a name, a connection and TLS may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The waits before a call is said again; then it has failed. 16 seconds in all.
-const BACK_OFF_MS: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
+/// The waits before a call is said again; then it has failed. 32 seconds in all: a Milvus that was killed and
+/// started anew takes up to 30 to forget what it was.
+const BACK_OFF_MS: [u64; 7] = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
 
 /// How long a collection may take to be loaded.
 const LOAD: Duration = Duration::from_secs(600);

@@ -1,6 +1,7 @@
 //! What servers say of a call, and whether it is worth saying again.
 
 use std::error::Error as _;
+use std::ops::RangeInclusive;
 
 use tonic::Code;
 
@@ -11,6 +12,8 @@ use crate::error::Error;
 const NOT_READY: i32 = 1;
 const UNAVAILABLE: i32 = 2;
 const RATE_LIMIT: i32 = 8;
+/// A part of the server that is gone, or another than it was: not found, offline, lacking, not matching, not available.
+const NODES: RangeInclusive<i32> = 901..=905;
 const INDEX_NOT_FOUND: i32 = 700;
 const NOT_PERMITTED: i32 = 1401;
 
@@ -18,6 +21,7 @@ const NOT_PERMITTED: i32 = 1401;
 const OLD_PERMISSION_DENIED: i32 = 3;
 const OLD_INDEX_NOT_EXIST: i32 = 25;
 const OLD_RATE_LIMIT: i32 = 49;
+const OLD_NODE_NOT_MATCH: i32 = 50;
 const OLD_NOT_READY: i32 = 56;
 
 /// Why a call gave nothing.
@@ -90,7 +94,12 @@ impl Failure {
             Failure::Status(status) => {
                 status.retriable
                     || matches!(status.code, NOT_READY | UNAVAILABLE | RATE_LIMIT)
-                    || matches!(status.error_code, OLD_RATE_LIMIT | OLD_NOT_READY)
+                    || NODES.contains(&status.code)
+                    || matches!(
+                        status.error_code,
+                        OLD_RATE_LIMIT | OLD_NOT_READY | OLD_NODE_NOT_MATCH
+                    )
+                    || names_a_lost_node(&status.reason)
             }
         }
     }
@@ -155,6 +164,14 @@ impl Failure {
     }
 }
 
+/// Whether a server that was started anew still looks for what it was before. 2.3.5 says so under the number for all
+/// that is unexpected, until the lease of the former has ended.
+fn names_a_lost_node(reason: &str) -> bool {
+    ["node not match", "node not found", "node offline", "session not found"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
 /// What went wrong at the bottom: `Connection refused (os error 111)`.
 fn deepest(status: &tonic::Status) -> String {
     let mut cause: &dyn std::error::Error = status;
@@ -184,6 +201,9 @@ mod tests {
         };
         assert!(said(RATE_LIMIT, false).is_transient() && said(2200, true).is_transient());
         assert!(!said(1100, false).is_transient());
+        let lost = "attempt #0: rpc error: node not match[expectedNodeID=1][actualNodeID=2]";
+        let lost = proto::Status { code: 65_535, reason: lost.into(), ..proto::Status::default() };
+        assert!(Failure::Status(lost).is_transient());
         assert!(said(INDEX_NOT_FOUND, false).is_no_index());
     }
 }

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 
 use likeness::catalog::Catalog;
@@ -22,12 +23,14 @@ use server::{Server, TOKEN};
 type Claim = fn(&Server);
 
 /// The claims that need nothing but a server that runs.
-const CLAIMS: [(&str, Claim); 5] = [
+const CLAIMS: [(&str, Claim); 7] = [
     ("what_is_pushed_is_found_as_in_the_library", what_is_pushed_is_found_as_in_the_library),
     ("only_what_changed_is_pushed_again", only_what_changed_is_pushed_again),
     ("names_of_all_kinds_survive", names_of_all_kinds_survive),
     ("filters_find_what_they_find_in_the_library", filters_find_what_they_find_in_the_library),
     ("what_is_not_ours_is_left_alone", what_is_not_ours_is_left_alone),
+    ("another_model_of_the_same_name_is_refused", another_model_of_the_same_name_is_refused),
+    ("a_database_is_a_part_of_the_address", a_database_is_a_part_of_the_address),
 ];
 
 fn check_all(server: &Server) {
@@ -388,6 +391,59 @@ fn what_is_not_ours_is_left_alone(server: &Server) {
     let args = ["find", "id:1", "--remote", &foreign.1];
     server.run(&ours, &args).exits(1).says("was not made by");
     assert_eq!(server.python(&foreign.1, "print(client.has_collection(name))").text(), "True\n");
+}
+
+fn another_model_of_the_same_name_is_refused(server: &Server) {
+    let tiny = crate::tiny_network::mirror();
+    let with = |sandbox: &Sandbox, mirror: &Path, args: &[&str]| {
+        let mut command = sandbox.command(args);
+        command.env("LIKENESS_MIRROR", mirror);
+        if let Some(token) = &server.token {
+            command.env("LIKENESS_MILVUS_TOKEN", token);
+        }
+        Run::of(&mut server.inside(command))
+    };
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 2);
+    drop(with(&sandbox, &tiny, &["index", "photos"]).exits(0));
+    let collection = Collection::new(server, "model");
+    drop(with(&sandbox, &tiny, &["push", &collection.1]).exits(0));
+
+    // The same network, but its pictures are prepared otherwise.
+    let elsewhere = Sandbox::new();
+    let mirror = elsewhere.path("mirror");
+    fs::create_dir(&mirror).unwrap();
+    fs::copy(tiny.join("tiny.onnx"), mirror.join("tiny.onnx")).unwrap();
+    let manifest = fs::read_to_string(tiny.join("models.toml")).unwrap();
+    fs::write(mirror.join("models.toml"), manifest.replace("0.485", "0.5")).unwrap();
+    let query = elsewhere.photo("query.jpg", 100);
+    let args = ["find", query.to_str().unwrap(), "--remote", &collection.1];
+    let refused = with(&elsewhere, &mirror, &args).exits(1);
+    drop(refused.says("holds vectors of model tiny (").says("but `tiny` is ").says("--mirror"));
+    let args = ["find", "id:2", "--remote", &collection.1];
+    assert!(with(&elsewhere, &mirror, &args).exits(0).text().contains("1.0000   2  "));
+}
+
+fn a_database_is_a_part_of_the_address(server: &Server) {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 2);
+    sandbox.index(&["photos"]);
+    let plain = server.address("database");
+    let name = plain.rsplit('/').next().unwrap();
+    server.python(&plain, "client.create_database(name)");
+    let inside = format!("{}/{name}/{name}", server.base);
+    let push = |address: &str| {
+        numbers(&server.run(&sandbox, &["push", address, "--json"]).exits(0).json())
+    };
+    assert_eq!(push(&inside), [2, 0, 0, 2]);
+    assert_eq!(push(&inside), [0, 0, 2, 2]);
+    let outside = ["find", "id:1", "--remote", &plain];
+    server.run(&sandbox, &outside).exits(1).says("there is no collection");
+    let args = ["find", "id:1", "--remote", &inside, "-k", "1", "--format", "json"];
+    assert_eq!(server.run(&Sandbox::new(), &args).exits(0).json()[0]["id"], 1);
+    let code = "inside = MilvusClient(uri=sys.argv[1], token=sys.argv[3], db_name=name); \
+                inside.drop_collection(name); client.drop_database(name)";
+    server.python(&plain, code);
 }
 
 fn a_wrong_token_is_named(server: &Server) {

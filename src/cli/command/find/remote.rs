@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use likeness::embedding::Embedding;
+use likeness::error::Error;
 use likeness::photo::PhotoBytes;
 use likeness::progress::Watch;
 use likeness::record::ImageId;
@@ -48,7 +49,14 @@ pub(super) fn run(args: &Args, address: &str, context: &Context) -> anyhow::Resu
     let network = network(args, (served.model(), served.fingerprint()), cores, context);
     let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };
     let far = Far { served: &served, watch };
-    let (query, exclude) = asked(args, &Asker::new(&far, &network, fetch))?;
+    let asked = asked(args, &Asker::new(&far, &network, fetch));
+    let (query, exclude) = asked.map_err(|error| match error.downcast_ref() {
+        Some(Error::ModelChanged { name, indexed: held, found }) => {
+            let (address, name) = (address.to_string(), name.clone());
+            Error::RemoteModel { address, name, held: *held, found: *found }.into()
+        }
+        _ => error,
+    })?;
     let options = ServedOptions {
         k: args.k,
         min_score: args.min_score,

@@ -44,6 +44,15 @@ pub enum Event {
         /// Photos in all.
         total: u64,
     },
+    /// Vectors on their way out of a library, or into one.
+    Vectors {
+        /// What is done with them.
+        doing: Doing,
+        /// Vectors so far.
+        done: u64,
+        /// Vectors in all.
+        total: u64,
+    },
     /// Vectors put into the search index.
     Building {
         /// Vectors in so far.
@@ -51,6 +60,17 @@ pub enum Event {
         /// Vectors in all.
         total: u64,
     },
+}
+
+/// What [`Event::Vectors`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Doing {
+    /// They are written to files.
+    Exporting,
+    /// They are read from files.
+    Importing,
 }
 
 /// What a caller hands to long-running work: an ear and a brake.

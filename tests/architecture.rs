@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 4] = [
     &["embedding", "error", "filter", "network", "progress", "proxy", "random", "record"],
     &["catalog", "export", "index", "model", "photo", "runtime", "scan", "web"],
-    &["engine", "evaluate", "library", "quantise", "query", "sync"],
+    &["engine", "evaluate", "import", "library", "quantise", "query", "sync", "thumbnail"],
     &["cli"],
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 18] = [
+const AT_HOME: [(&str, &[&str]); 23] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
+    ("arrow_array", &["export"]),
+    ("arrow_ipc", &["export"]),
+    ("arrow_schema", &["export"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),
@@ -29,10 +32,12 @@ const AT_HOME: [(&str, &[&str]); 18] = [
     ("moxcms", &["photo"]),
     ("ndarray", &["index"]),
     ("ort", &["runtime"]),
+    ("parquet", &["export"]),
+    ("png", &["export", "photo"]),
     ("rusqlite", &["catalog"]),
     ("ureq", &["model", "web"]),
     ("walkdir", &["scan"]),
-    ("zip", &["runtime"]),
+    ("zip", &["export", "runtime"]),
 ];
 
 /// All source files, as `room` and path below `src`; `main.rs` and `lib.rs` introduce the rooms.

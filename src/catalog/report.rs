@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use serde::Serialize;
 
 use super::{Catalog, FileId, ModelId};
@@ -68,6 +68,21 @@ pub struct Counts {
     pub skipped: u64,
 }
 
+/// Columns of a row from `first` on: taken_at, camera, lens, latitude, longitude, rating, keywords.
+pub(super) fn details(row: &Row<'_>, first: usize) -> rusqlite::Result<PhotoDetails> {
+    let keywords: Option<String> = row.get(first + 6)?;
+    Ok(PhotoDetails {
+        taken_at: row.get(first)?,
+        camera: row.get(first + 1)?,
+        lens: row.get(first + 2)?,
+        latitude: row.get(first + 3)?,
+        longitude: row.get(first + 4)?,
+        rating: row.get(first + 5)?,
+        // Nobody's answer fails because somebody wrote into the catalog by hand.
+        keywords: keywords.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
+    })
+}
+
 impl Catalog {
     /// The library's own number, made with it: 32 hexadecimal digits.
     ///
@@ -102,19 +117,7 @@ impl Catalog {
              FROM images WHERE id = ?1",
             params![id.0],
             |row| {
-                let keywords: Option<String> = row.get(8)?;
-                let details = PhotoDetails {
-                    taken_at: row.get(2)?,
-                    camera: row.get(3)?,
-                    lens: row.get(4)?,
-                    latitude: row.get(5)?,
-                    longitude: row.get(6)?,
-                    rating: row.get(7)?,
-                    // Nobody's answer fails because somebody wrote into the catalog by hand.
-                    keywords: keywords
-                        .and_then(|json| serde_json::from_str(&json).ok())
-                        .unwrap_or_default(),
-                };
+                let details = details(row, 2)?;
                 Ok(ImageRecord {
                     id,
                     width: row.get(0)?,

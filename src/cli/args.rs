@@ -187,6 +187,7 @@ pub(crate) enum Command {
     Index(command::index::Args),
     Find(command::find::Args),
     Export(command::export::Args),
+    ImportEmbeddings(command::import_embeddings::Args),
     Status(command::status::Args),
     Evaluate(command::evaluate::Args),
     Rebuild(command::rebuild::Args),

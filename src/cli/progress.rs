@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use likeness::progress::Event;
+use likeness::progress::{Doing, Event};
 
 use super::args::ProgressMode;
 
@@ -32,6 +32,7 @@ enum Kind {
     Photos,
     Calibrating,
     Building,
+    Vectors,
 }
 
 impl Progress {
@@ -108,6 +109,23 @@ impl Progress {
                     Kind::Calibrating,
                     "choosing the scales  {pos}/{len} photos  {wide_bar}  {eta}",
                     |bar| {
+                        bar.set_length(total);
+                        bar.set_position(done);
+                    },
+                );
+                if done == total {
+                    self.clear();
+                }
+            }
+            Event::Vectors { doing, done, total } => {
+                self.with_bar(
+                    Kind::Vectors,
+                    "{msg}  {pos}/{len}  {wide_bar}  {rate}  {eta}",
+                    |bar| {
+                        bar.set_message(match doing {
+                            Doing::Importing => "importing",
+                            _ => "exporting",
+                        });
                         bar.set_length(total);
                         bar.set_position(done);
                     },

@@ -6,6 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::record::ExportRow;
 
@@ -64,7 +65,7 @@ pub(super) struct Vector<'a> {
 pub(super) struct Encoder {
     dtype: Dtype,
     normalized: bool,
-    values: Vec<f32>,
+    unit: Option<Embedding>,
     halves: Vec<f16>,
     bytes: Vec<u8>,
 }
@@ -72,38 +73,31 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn new(dtype: Dtype, normalized: bool, width: usize) -> Self {
         let halves = vec![f16::ZERO; if dtype == Dtype::F16 { width } else { 0 }];
-        Self { dtype, normalized, values: Vec::new(), halves, bytes: vec![0; width * dtype.size()] }
+        Self { dtype, normalized, unit: None, halves, bytes: vec![0; width * dtype.size()] }
     }
 
-    pub(super) fn vector(&mut self, row: &ExportRow) -> Result<Vector<'_>> {
-        self.values.clear();
-        match self.normalized {
-            true => self.values.extend_from_slice(row.features.embedding().as_slice()),
-            false => self.values.extend_from_slice(row.features.as_slice()),
-        }
+    pub(super) fn vector<'a>(&'a mut self, row: &'a ExportRow) -> Result<Vector<'a>> {
+        let values = match self.normalized {
+            true => self.unit.insert(row.features.embedding()).as_slice(),
+            false => row.features.as_slice(),
+        };
         match self.dtype {
-            // Chunks, so that it becomes one copy.
-            Dtype::F32 => {
-                let (chunks, _) = self.bytes.as_chunks_mut();
-                chunks.iter_mut().zip(&self.values).for_each(|(c, v)| *c = v.to_le_bytes());
-            }
+            Dtype::F32 => le_bytes(values, &mut self.bytes),
             Dtype::F16 => {
-                self.halves.convert_from_f32_slice(&self.values);
+                self.halves.convert_from_f32_slice(values);
                 if let Some(index) = self.halves.iter().position(|half| !half.is_finite()) {
-                    let value = self.values[index];
-                    return Err(Error::ExportOverflow { image: row.id, value });
+                    return Err(Error::ExportOverflow { image: row.id, value: values[index] });
                 }
                 let (chunks, _) = self.bytes.as_chunks_mut();
                 chunks.iter_mut().zip(&self.halves).for_each(|(c, v)| *c = v.to_le_bytes());
             }
         }
-        Ok(Vector { values: &self.values, bytes: &self.bytes })
+        Ok(Vector { values, bytes: &self.bytes })
     }
 }
 
-/// Bytes of values in single precision, little-endian.
+/// Bytes of values in single precision, little-endian. In chunks, so that it becomes one copy.
 pub(super) fn le_bytes(values: &[f32], into: &mut Vec<u8>) {
-    into.clear();
     into.resize(values.len() * 4, 0);
     let (chunks, _) = into.as_chunks_mut();
     chunks.iter_mut().zip(values).for_each(|(c, v)| *c = v.to_le_bytes());

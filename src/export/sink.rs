@@ -90,12 +90,11 @@ impl Durable {
     pub(super) fn record(&self, folder: &Path, rows: Option<u64>) -> Result<FileRecord> {
         let failed = |source| Error::io("read back", &self.target)(source);
         let bytes = std::fs::metadata(&self.file).map_err(failed)?.len();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(&self.file).map_err(failed)?;
+        let blake3 = hash_of(&self.file).map_err(failed)?;
         let name = self.target.strip_prefix(folder).unwrap_or(&self.target);
         let names = name.iter().map(|part| part.to_string_lossy());
         let name = names.collect::<Vec<_>>().join("/");
-        Ok(FileRecord { name, bytes, blake3: hasher.finalize().to_string(), rows })
+        Ok(FileRecord { name, bytes, blake3, rows })
     }
 
     /// Gives it its name; what had the name before is replaced.
@@ -158,6 +157,13 @@ fn no_folder(folder: &Path, source: io::Error) -> Error {
     } else {
         Error::io("create a file in", folder)(source)
     }
+}
+
+/// The BLAKE3 of a file, hexadecimal. Read, not mapped: what is mapped counts as memory of the process.
+pub(super) fn hash_of(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().to_string())
 }
 
 /// Makes names in a folder durable.

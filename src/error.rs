@@ -139,11 +139,77 @@ pub enum Error {
         /// The target.
         path: PathBuf,
     },
-    /// The target is a folder.
-    #[error("{} is a folder, not a file to write", path.display())]
+    /// The target is a folder, or is there already and not a folder that may be replaced.
+    #[error("{} cannot be written as {format}: {why}", path.display())]
     ExportTarget {
         /// The target.
         path: PathBuf,
+        /// The name of the format.
+        format: &'static str,
+        /// What stands in the way.
+        why: &'static str,
+    },
+    /// The format cannot hold what was asked for.
+    #[error("{what}")]
+    ExportUnsuited {
+        /// What it is that it cannot.
+        what: String,
+        /// What does instead.
+        remedy: String,
+    },
+    /// A component that 16 bits cannot hold.
+    #[error("a feature of image {image} is {value}, more than 16-bit floats hold (65504)")]
+    ExportOverflow {
+        /// The image.
+        image: ImageId,
+        /// The component.
+        value: f32,
+    },
+    /// Something else stands on the disk than was written. Nothing was published.
+    #[error("what was written for {} does not read back the same: {what}", path.display())]
+    ExportReadBack {
+        /// The target.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+
+    // --- import ----------------------------------------------------------------------------------
+    /// There is no manifest, or it says nothing that can be understood.
+    #[error("the manifest {} cannot be read", path.display())]
+    ImportManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An export that does not hold what a library keeps.
+    #[error("{} cannot be imported: {what}", path.display())]
+    ImportUnsuited {
+        /// What was named.
+        path: PathBuf,
+        /// Why.
+        what: String,
+        /// What can be.
+        remedy: String,
+    },
+    /// An export is not what its manifest says.
+    #[error("{} is damaged: {what}", path.display())]
+    ImportDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Expected and found.
+        what: String,
+    },
+    /// An export holds vectors of another model.
+    #[error("these are vectors of model `{name}` {found:.8}…, but {expected}")]
+    ImportModel {
+        /// The model's name, as the export has it.
+        name: String,
+        /// The fingerprint that the export has.
+        found: ModelFingerprint,
+        /// What there is here.
+        expected: String,
     },
     /// The folder of the target is missing.
     #[error("there is no folder {} to write into", folder.display())]
@@ -602,9 +668,33 @@ impl Error {
                     .into()
             }
             Error::ExportFormat { .. } => {
-                "end it in .npy, .csv or .jsonl, or say `--format npy|csv|jsonl`".into()
+                "end it in .npy, .npz, .parquet, .arrow, .safetensors, .fvecs, .csv or .jsonl, or name \
+                 the format with `--format`"
+                    .into()
             }
-            Error::ExportTarget { .. } => "name a file in it, as `embeddings.npy`".into(),
+            Error::ExportTarget { .. } => {
+                "name a file that need not be there yet, as `embeddings.npy`; or for a format that is a \
+                 folder, one that is empty or holds nothing but an earlier export"
+                    .into()
+            }
+            Error::ExportUnsuited { remedy, .. } | Error::ImportUnsuited { remedy, .. } => {
+                remedy.clone()
+            }
+            Error::ExportOverflow { .. } => {
+                "leave `--dtype f16` out, or scale the vectors with `--normalized`".into()
+            }
+            Error::ExportReadBack { .. } => {
+                "nothing was published; look after the disk and the memory of this machine, and export again"
+                    .into()
+            }
+            Error::ImportManifest { .. } => {
+                "name an export whose OUT.manifest.json lies beside it, or that manifest itself".into()
+            }
+            Error::ImportDamaged { .. } => "copy it again from where it was made".into(),
+            Error::ImportModel { name, .. } => format!(
+                "get the network that made them (`likeness model fetch {name}`, or `likeness model import \
+                 FILE --name {name}`), or export the vectors of another with `likeness export --model NAME`"
+            ),
             Error::ExportFolder { .. } => "make it first, or name another".into(),
             Error::RemoteAddress { .. } => {
                 "write milvus://HOST[:PORT]/COLLECTION, or milvus+tls://… where the server speaks TLS".into()

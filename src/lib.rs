@@ -60,6 +60,7 @@ pub mod error;
 pub mod evaluate;
 pub mod export;
 pub mod filter;
+pub mod import;
 pub mod index;
 pub mod library;
 pub mod model;
@@ -78,4 +79,5 @@ pub mod scan;
 #[cfg(feature = "remote")]
 pub mod served;
 pub mod sync;
+pub mod thumbnail;
 pub mod web;

@@ -44,11 +44,13 @@ pub enum Event {
         /// Photos in all.
         total: u64,
     },
-    /// Rows sent to a server, or deleted there.
-    Pushing {
-        /// Rows that it acknowledged so far.
+    /// Vectors on their way out of a library, or into one, with what is known of the images.
+    Vectors {
+        /// What is done with them.
+        doing: Doing,
+        /// Vectors so far; of those pushed, acknowledged.
         done: u64,
-        /// Rows in all.
+        /// Vectors in all.
         total: u64,
     },
     /// Vectors put into the search index.
@@ -58,6 +60,19 @@ pub enum Event {
         /// Vectors in all.
         total: u64,
     },
+}
+
+/// What [`Event::Vectors`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Doing {
+    /// They are written to files.
+    Exporting,
+    /// They are read from files.
+    Importing,
+    /// They are sent to a server, or deleted there.
+    Pushing,
 }
 
 /// What a caller hands to long-running work: an ear and a brake.

@@ -155,7 +155,8 @@ pub struct PhotoFacts {
 }
 
 /// What cameras and people wrote into a photo (EXIF, XMP); nothing where they wrote nothing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PhotoDetails {
     /// When it was taken, in the form of ISO 8601: `2024-05-01T12:34:56+02:00`. Without the offset where
     /// the camera wrote none: then it is the time on its clock.
@@ -212,6 +213,10 @@ pub struct ExportRow {
     pub width: u32,
     /// Height in pixels, upright.
     pub height: u32,
+    /// The format the content has: `jpeg`, `heic`, `raw`, ….
+    pub format: String,
+    /// What cameras and people wrote into it.
+    pub details: PhotoDetails,
     /// The raw pooled features.
     pub features: crate::embedding::Features,
 }

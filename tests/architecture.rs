@@ -9,12 +9,22 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 4] = [
     &["embedding", "error", "filter", "network", "progress", "proxy", "random", "record"],
     &["catalog", "export", "index", "model", "photo", "remote", "runtime", "scan", "web"],
-    &["engine", "evaluate", "library", "quantise", "query", "served", "sync"],
+    &[
+        "engine",
+        "evaluate",
+        "import",
+        "library",
+        "quantise",
+        "query",
+        "served",
+        "sync",
+        "thumbnail",
+    ],
     &["cli"],
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 23] = [
+const AT_HOME: [(&str, &[&str]); 25] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
     ("base64", &["remote"]),
@@ -30,6 +40,8 @@ const AT_HOME: [(&str, &[&str]); 23] = [
     ("moxcms", &["photo"]),
     ("ndarray", &["index"]),
     ("ort", &["runtime"]),
+    ("parquet", &["export"]),
+    ("png", &["export", "photo"]),
     ("prost", &["remote"]),
     ("rusqlite", &["catalog"]),
     ("tokio", &["remote"]),
@@ -37,7 +49,7 @@ const AT_HOME: [(&str, &[&str]); 23] = [
     ("tonic_prost", &["remote"]),
     ("ureq", &["model", "web"]),
     ("walkdir", &["scan"]),
-    ("zip", &["runtime"]),
+    ("zip", &["export", "runtime"]),
 ];
 
 /// All source files, as `room` and path below `src`; `main.rs` and `lib.rs` introduce the rooms.

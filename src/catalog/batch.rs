@@ -9,7 +9,7 @@ use super::{FileId, ModelId, RootId, Scope};
 use crate::embedding::Features;
 use crate::error::{Error, Result};
 use crate::network::FeatureNetwork;
-use crate::record::{ContentHash, ImageId, PathBytes, PhotoFacts, SourceFile};
+use crate::record::{ContentHash, ImageId, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 
 /// One transaction: nothing is seen by others, or survives, until [`Batch::commit`].
 #[derive(Debug)]
@@ -107,17 +107,45 @@ impl<'a> Batch<'a> {
     /// it is written down anew: a later version may read more.
     pub fn add_image(&mut self, hash: &ContentHash, facts: &PhotoFacts) -> Result<ImageId> {
         let PhotoFacts { width, height, format, details } = facts;
-        let keywords = (!details.keywords.is_empty())
-            .then(|| serde_json::to_string(&details.keywords).expect("texts are plain data"));
-        self.run(
-            "INSERT INTO images (content_hash, width, height, format, taken_at, camera, lens,
-                 latitude, longitude, rating, keywords)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT (content_hash) DO UPDATE SET
+        self.write_image(
+            "DO UPDATE SET
                  width = excluded.width, height = excluded.height, format = excluded.format,
                  taken_at = excluded.taken_at, camera = excluded.camera, lens = excluded.lens,
                  latitude = excluded.latitude, longitude = excluded.longitude,
                  rating = excluded.rating, keywords = excluded.keywords",
+            hash,
+            (*width, *height, format),
+            details,
+        )
+    }
+
+    /// As [`Batch::add_image`], by what another library knew of it: of an image that is known here, nothing
+    /// changes.
+    pub fn add_image_from_elsewhere(
+        &mut self,
+        hash: &ContentHash,
+        size_and_format: (u32, u32, &str),
+        details: &PhotoDetails,
+    ) -> Result<ImageId> {
+        self.write_image("DO NOTHING", hash, size_and_format, details)
+    }
+
+    fn write_image(
+        &mut self,
+        where_known: &str,
+        hash: &ContentHash,
+        (width, height, format): (u32, u32, &str),
+        details: &PhotoDetails,
+    ) -> Result<ImageId> {
+        let keywords = (!details.keywords.is_empty())
+            .then(|| serde_json::to_string(&details.keywords).expect("texts are plain data"));
+        self.run(
+            &format!(
+                "INSERT INTO images (content_hash, width, height, format, taken_at, camera, lens,
+                     latitude, longitude, rating, keywords)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (content_hash) {where_known}"
+            ),
             params![
                 hash.as_bytes(),
                 width,
@@ -137,19 +165,20 @@ impl<'a> Batch<'a> {
         Ok(ImageId(id.expect("written above")))
     }
 
-    /// Writes an image's features down; those that are there already stay.
+    /// Writes an image's features down; those that are there already stay. Whether there were none.
     pub fn add_features(
         &mut self,
         image: ImageId,
         model: ModelId,
         features: &Features,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.run(
-            "INSERT INTO embeddings (image_id, model_id, features) VALUES (?1, ?2, ?3)
+            "INSERT INTO embeddings (image_id, model_id, features, embedded_at)
+             VALUES (?1, ?2, ?3, unixepoch())
              ON CONFLICT (model_id, image_id) DO NOTHING",
             params![image.0, model.0, features.to_le_bytes()],
         )
-        .map(drop)
+        .map(|rows| rows > 0)
     }
 
     /// Says that a file holds an image. Returns the image that its path held before, if any.
@@ -175,8 +204,8 @@ impl<'a> Batch<'a> {
         Ok(before.map(ImageId))
     }
 
-    /// Makes the features of an image that no file held newer than every index: an index that was
-    /// built while no file held it does not contain it.
+    /// Makes the features of an image that no file held newer than every index, as an index that was
+    /// built while no file held it does not contain it; and newer than every export.
     fn revive(&mut self, image: ImageId) -> Result<()> {
         let held = self
             .one("SELECT 1 FROM files WHERE image_id = ?1 LIMIT 1", params![image.0])?
@@ -184,10 +213,20 @@ impl<'a> Batch<'a> {
         if held {
             return Ok(());
         }
+        // The newest of all keeps its number. It may just have been written: then its time is right, and the row
+        // is not written twice.
+        self.run(
+            "UPDATE embeddings SET embedded_at = unixepoch()
+             WHERE id = (SELECT max(id) FROM embeddings) AND image_id = ?1
+               AND coalesce(embedded_at, 0) < unixepoch() - 5",
+            params![image.0],
+        )?;
         let waiting: Vec<i64> = self.all(OLDER_EMBEDDINGS, params![image.0], |row| row.get(0))?;
         for embedding in waiting {
             self.run(
-                "UPDATE embeddings SET id = (SELECT max(id) + 1 FROM embeddings) WHERE id = ?1",
+                "UPDATE embeddings
+                 SET id = (SELECT max(id) + 1 FROM embeddings), embedded_at = unixepoch()
+                 WHERE id = ?1",
                 params![embedding],
             )?;
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub use batch::{Batch, OtherFile, Skip};
-pub use embeddings::Sequence;
+pub use embeddings::{Chosen, ExportRows, Sequence};
 pub use filter::Passing;
 pub use known::{KnownFile, KnownFiles};
 pub use pushes::{FactsHash, PushId, PushImage};

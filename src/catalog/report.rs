@@ -68,6 +68,21 @@ pub struct Counts {
     pub skipped: u64,
 }
 
+/// Columns of a row from `first` on: taken_at, camera, lens, latitude, longitude, rating, keywords.
+pub(super) fn details(row: &Row<'_>, first: usize) -> rusqlite::Result<PhotoDetails> {
+    let keywords: Option<String> = row.get(first + 6)?;
+    Ok(PhotoDetails {
+        taken_at: row.get(first)?,
+        camera: row.get(first + 1)?,
+        lens: row.get(first + 2)?,
+        latitude: row.get(first + 3)?,
+        longitude: row.get(first + 4)?,
+        rating: row.get(first + 5)?,
+        // Nobody's answer fails because somebody wrote into the catalog by hand.
+        keywords: keywords.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
+    })
+}
+
 impl Catalog {
     /// The library's own number, made with it: 32 hexadecimal digits.
     ///
@@ -198,19 +213,4 @@ impl Catalog {
             },
         )
     }
-}
-
-/// `taken_at, camera, lens, latitude, longitude, rating, keywords` from column `at` on.
-pub(super) fn details(row: &Row<'_>, at: usize) -> rusqlite::Result<PhotoDetails> {
-    let keywords: Option<String> = row.get(at + 6)?;
-    Ok(PhotoDetails {
-        taken_at: row.get(at)?,
-        camera: row.get(at + 1)?,
-        lens: row.get(at + 2)?,
-        latitude: row.get(at + 3)?,
-        longitude: row.get(at + 4)?,
-        rating: row.get(at + 5)?,
-        // Nobody's answer fails because somebody wrote into the catalog by hand.
-        keywords: keywords.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
-    })
 }

@@ -163,8 +163,11 @@ fn features_of_images_without_files_are_kept_but_not_given() {
         })
         .unwrap();
     assert_eq!(ids, [2]);
-    let rows =
-        catalog.with_export_rows(model, None, |rows| rows.collect::<Result<Vec<_>>>()).unwrap();
+    let rows = catalog
+        .with_export_rows(model, &Chosen::default(), |chosen| {
+            chosen.rows.collect::<Result<Vec<_>>>()
+        })
+        .unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].path, Path::new("/photos/b.jpg"));
     assert!(catalog.features(model, ImageId(1)).unwrap().is_some());

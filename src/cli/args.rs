@@ -215,6 +215,7 @@ pub(crate) enum Command {
     Export(command::export::Args),
     #[cfg(feature = "remote")]
     Push(command::push::Args),
+    ImportEmbeddings(command::import_embeddings::Args),
     Status(command::status::Args),
     Evaluate(command::evaluate::Args),
     Rebuild(command::rebuild::Args),

@@ -12,3 +12,4 @@ pub(crate) mod exit;
 pub(crate) mod progress;
 pub(crate) mod render;
 mod stand_in;
+pub(crate) mod time;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use likeness::progress::Event;
+use likeness::progress::{Doing, Event};
 
 use super::args::ProgressMode;
 
@@ -32,7 +32,7 @@ enum Kind {
     Photos,
     Calibrating,
     Building,
-    Pushing,
+    Vectors,
 }
 
 impl Progress {
@@ -117,11 +117,16 @@ impl Progress {
                     self.clear();
                 }
             }
-            Event::Building { done, total } => {
+            Event::Vectors { doing, done, total } => {
                 self.with_bar(
-                    Kind::Building,
-                    "building the index  {pos}/{len}  {wide_bar}  {eta}",
+                    Kind::Vectors,
+                    "{msg}  {pos}/{len}  {wide_bar}  {rate}  {eta}",
                     |bar| {
+                        bar.set_message(match doing {
+                            Doing::Importing => "importing",
+                            Doing::Pushing => "pushing",
+                            _ => "exporting",
+                        });
                         bar.set_length(total);
                         bar.set_position(done);
                     },
@@ -130,10 +135,10 @@ impl Progress {
                     self.clear();
                 }
             }
-            Event::Pushing { done, total } => {
+            Event::Building { done, total } => {
                 self.with_bar(
-                    Kind::Pushing,
-                    "pushing  {pos}/{len} rows  {wide_bar}  {rate}  {eta} left",
+                    Kind::Building,
+                    "building the index  {pos}/{len}  {wide_bar}  {eta}",
                     |bar| {
                         bar.set_length(total);
                         bar.set_position(done);

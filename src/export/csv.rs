@@ -1,9 +1,11 @@
 //! Comma-separated values (RFC 4180), floats in their shortest form that reads back the same.
 
+use std::io;
 use std::path::Path;
 
 use super::Writer;
 use super::sink::Sink;
+use super::vectors::{Digest, Vector, invalid};
 use crate::error::{Error, Result};
 use crate::record::ExportRow;
 
@@ -30,7 +32,7 @@ impl Csv {
 }
 
 impl Writer for Csv {
-    fn write(&mut self, row: &ExportRow, vector: &[f32]) -> Result<()> {
+    fn write(&mut self, row: &ExportRow, vector: Vector<'_>) -> Result<()> {
         let identity = [
             row.id.to_string().into_bytes(),
             // As the file system has it: a name that is not UTF-8 survives.
@@ -39,13 +41,34 @@ impl Writer for Csv {
             row.width.to_string().into_bytes(),
             row.height.to_string().into_bytes(),
         ];
-        let values = vector.iter().map(|value| value.to_string().into_bytes());
+        let values = vector.values.iter().map(|value| value.to_string().into_bytes());
         self.record(identity.into_iter().chain(values))
     }
 
-    fn finish(self: Box<Self>, _count: u64) -> Result<Vec<Sink>> {
+    fn finish(self: Box<Self>) -> Result<Vec<Sink>> {
         let out = self.out;
         let sink = self.writer.into_inner();
         Ok(vec![sink.map_err(|error| Error::io("write", &out)(error.into_error()))?])
     }
+}
+
+/// The columns before the vector.
+const IDENTITY: usize = 5;
+
+pub(super) fn read_back(path: &Path, width: usize, digest: &mut Digest) -> io::Result<()> {
+    let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
+    let (mut record, mut values, mut scratch) = (csv::ByteRecord::new(), Vec::new(), Vec::new());
+    while reader.read_byte_record(&mut record).map_err(io::Error::from)? {
+        if record.len() != IDENTITY + width {
+            return Err(invalid(format!("a row of {} columns", record.len())));
+        }
+        let text = |field: &[u8]| std::str::from_utf8(field).unwrap_or_default().to_owned();
+        digest.id(text(&record[0]).parse().map_err(invalid)?);
+        values.clear();
+        for field in record.iter().skip(IDENTITY) {
+            values.push(std::str::from_utf8(field).unwrap_or_default().parse().map_err(invalid)?);
+        }
+        digest.values(&values, &mut scratch);
+    }
+    Ok(())
 }

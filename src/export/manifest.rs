@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Format;
 use super::sink::Sink;
+use super::{Dtype, Format};
 use crate::error::Result;
 use crate::network::Preprocessing;
 use crate::record::ModelFingerprint;
@@ -28,48 +28,46 @@ pub struct About {
 /// A file of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Its name, in the manifest's folder.
+    /// Its name, in the manifest's folder; folders in it end in `/`.
     pub name: String,
     /// Its size.
     pub bytes: u64,
     /// BLAKE3 of all its bytes, hexadecimal.
     pub blake3: String,
+    /// How many vectors it holds; `None` of a file that stands beside one that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Manifest<'a> {
-    likeness: &'static str,
-    library: &'a str,
-    format: Format,
-    model: &'a str,
-    fingerprint: ModelFingerprint,
-    preprocessing: &'a Preprocessing,
-    width: usize,
-    count: u64,
-    dtype: &'static str,
-    normalized: bool,
-    files: Vec<FileRecord>,
+/// All that `OUT.manifest.json` says. Its files are in the order of the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of likeness that wrote it.
+    pub likeness: String,
+    /// The number of the library that it came from.
+    pub library: String,
+    /// How embeddings are written.
+    pub format: Format,
+    /// The model's name.
+    pub model: String,
+    /// What decides whether vectors may be compared.
+    pub fingerprint: ModelFingerprint,
+    /// What happened to pixels first.
+    pub preprocessing: Preprocessing,
+    /// Components a vector.
+    pub width: usize,
+    /// Vectors in all files together.
+    pub count: u64,
+    /// What a component is.
+    pub dtype: Dtype,
+    /// Whether vectors have length 1, or are the raw pooled features.
+    pub normalized: bool,
+    /// The files but for this one.
+    pub files: Vec<FileRecord>,
 }
 
-pub(super) fn write(
-    sink: &mut Sink,
-    about: &About,
-    format: Format,
-    count: u64,
-    files: Vec<FileRecord>,
-) -> Result<()> {
-    let manifest = Manifest {
-        likeness: env!("CARGO_PKG_VERSION"),
-        library: &about.library,
-        format,
-        model: &about.model,
-        fingerprint: about.fingerprint,
-        preprocessing: &about.preprocessing,
-        width: about.width,
-        count,
-        dtype: "float32",
-        normalized: about.normalized,
-        files,
-    };
-    serde_json::to_writer_pretty(&mut *sink, &manifest).map_err(|error| sink.failed(error.into()))
+impl Manifest {
+    pub(super) fn write(&self, sink: &mut Sink) -> Result<()> {
+        serde_json::to_writer_pretty(&mut *sink, self).map_err(|error| sink.failed(error.into()))
+    }
 }

@@ -1,50 +1,95 @@
 //! Embeddings for other systems: one file a format, and a manifest beside it.
 //!
-//! Everything is written under temporary names, made durable, hashed by reading it back, and only then
-//! renamed, the manifest last: an export is there whole or not at all, and one that fails leaves the
-//! previous one untouched. Rows are streamed: memory does not grow with their number.
+//! Everything is written under temporary names, made durable, read back and compared with what was to be written,
+//! hashed, and only then renamed, the manifest last: an export is there whole or not at all, and one that fails
+//! leaves the previous one untouched. Rows are streamed: memory does not grow with their number. A folder is
+//! filled under a temporary name and renamed as one.
+//!
+//! [`Import`] is the way back.
 
+mod arrow;
+mod clip_retrieval;
 mod csv;
+mod format;
+mod fvecs;
+mod import;
 mod jsonl;
 mod manifest;
 mod npy;
+mod npz;
+mod parquet;
+mod projector;
+mod safetensors;
 mod sink;
+mod vectors;
 
+use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use manifest::{About, FileRecord};
+pub use format::Format;
+pub use import::{Import, ImportedImage};
+pub use manifest::{About, FileRecord, Manifest};
+pub use projector::MOST_POINTS;
+pub use vectors::Dtype;
 
 use crate::error::{Error, Result};
-use crate::progress::Watch;
+use crate::network::Pixels;
+use crate::progress::{Doing, Event, Watch};
 use crate::record::ExportRow;
-use sink::Sink;
+use parquet::Columns;
+use sink::{Durable, Folder, Sink};
+use vectors::{Digest, Encoder, Shape, Vector};
 
-/// How embeddings are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// NumPy's array file: `<f4`, C order, rows × width; ids and paths in `OUT.ids.jsonl`.
-    Npy,
-    /// Comma-separated: id, path, content_hash, width, height, e0, e1, …
-    Csv,
-    /// One JSON object a line, the vector as the array `embedding`.
-    Jsonl,
+/// Gives the central square of each photo, made so many pixels wide, or nothing where it cannot be decoded.
+pub type Thumbnails<'a> = &'a dyn Fn(&[PathBuf], u32) -> Vec<Option<Pixels>>;
+
+/// How an export is written.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// The format.
+    pub format: Format,
+    /// What components are written as.
+    pub dtype: Dtype,
+    /// The most rows of a file; `None` for all in one. Files are numbered then.
+    pub shard: Option<NonZeroU64>,
+    /// Where [`Format::Projector`] gets its pictures from; without it all are grey.
+    pub thumbnails: Option<Thumbnails<'a>>,
 }
 
-impl Format {
-    /// The format that a file name asks for by its extension.
+impl Options<'_> {
+    /// One file of 32-bit floats.
+    pub fn new(format: Format) -> Self {
+        Self { format, dtype: Dtype::F32, shard: None, thumbnails: None }
+    }
+
+    /// Whether so many rows can be written so.
     ///
     /// # Errors
-    /// [`Error::ExportFormat`] when it asks for none that is known.
-    pub fn of(path: &Path) -> Result<Self> {
-        match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
-            Some("npy") => Ok(Format::Npy),
-            Some("csv") => Ok(Format::Csv),
-            Some("jsonl" | "ndjson") => Ok(Format::Jsonl),
-            _ => Err(Error::ExportFormat { path: path.to_path_buf() }),
+    /// [`Error::ExportUnsuited`] with what does, when not.
+    pub fn check(&self, rows: u64) -> Result<()> {
+        if !self.format.holds(self.dtype) {
+            return Err(Error::ExportUnsuited {
+                what: format!("16-bit floats cannot be written as {}", self.format.name()),
+                remedy: "leave `--dtype` out, or export npy, npz, parquet, arrow, safetensors or \
+                         clip-retrieval"
+                    .into(),
+            });
         }
+        if self.format == Format::Projector {
+            if rows > MOST_POINTS {
+                return Err(projector::too_many(rows));
+            }
+            if self.shard.is_some() {
+                return Err(Error::ExportUnsuited {
+                    what: "the Embedding Projector takes one file of vectors".into(),
+                    remedy: "leave `--shard` out".into(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -53,65 +98,251 @@ impl Format {
 pub struct Summary {
     /// Rows.
     pub count: u64,
-    /// The files, the manifest last.
+    /// The files, the manifest last; of a folder, the folder.
     pub files: Vec<PathBuf>,
 }
 
 /// One way of writing rows.
 trait Writer {
     /// Writes a row; `vector` is what the reader asked for, raw or of length 1.
-    fn write(&mut self, row: &ExportRow, vector: &[f32]) -> Result<()>;
+    fn write(&mut self, row: &ExportRow, vector: Vector<'_>) -> Result<()>;
 
-    /// Completes the files and gives them up to be published, in this order.
-    fn finish(self: Box<Self>, count: u64) -> Result<Vec<Sink>>;
+    /// Completes the files and gives them up, in the order that [`read_back`] takes them.
+    fn finish(self: Box<Self>) -> Result<Vec<Sink>>;
 }
 
-/// Writes rows to `out` and what belongs to it, and describes them in `OUT.manifest.json`.
+/// Rows between two events.
+const TOLD: u64 = 256;
+
+/// Writes `total` rows to `out` and what belongs to it, and describes them in `OUT.manifest.json`, or in the
+/// folder's `manifest.json`.
 ///
 /// # Errors
-/// [`Error::ExportTarget`] when `out` names a folder; [`Error::Io`] when a file cannot be written;
+/// [`Error::ExportTarget`] when `out` names a folder, or, for a format that is one, something else than an
+/// earlier export; the errors of [`Options::check`]; [`Error::ExportOverflow`]; [`Error::ExportReadBack`] when
+/// something else stands on the disk than was written; [`Error::Io`] when a file cannot be written;
 /// [`Error::Cancelled`]; whatever `rows` gives. In every case nothing is published.
 pub fn export(
     out: &Path,
-    format: Format,
+    total: u64,
     rows: &mut dyn Iterator<Item = Result<ExportRow>>,
+    options: &Options<'_>,
     about: &About,
     watch: &Watch<'_>,
 ) -> Result<Summary> {
-    if out.is_dir() || out.file_name().is_none() {
-        return Err(Error::ExportTarget { path: out.to_path_buf() });
+    options.check(total)?;
+    let place = Place::new(out, options.format)?;
+    let shard = match (options.shard, options.format) {
+        (Some(rows), _) => Some(rows.get()),
+        (None, Format::ClipRetrieval) => Some(clip_retrieval::PART_ROWS),
+        (None, _) => None,
+    };
+    let shard_rows = shard.unwrap_or(total).max(1);
+    let shards = total.div_ceil(shard_rows).max(1);
+    let numbered = options.shard.is_some() || options.format == Format::ClipRetrieval;
+
+    let mut encoder = Encoder::new(options.dtype, about.normalized, about.width);
+    let (mut written, mut records, mut done) = (Vec::new(), Vec::new(), 0);
+    for shard in 0..shards {
+        let rows_here = shard_rows.min(total - done);
+        let shape = Shape { rows: rows_here, width: about.width, dtype: options.dtype };
+        let number = numbered.then_some((shard, shards));
+        let mut writer = open(&place, number, &shape, options, about)?;
+        let mut digest = Digest::default();
+        for _ in 0..rows_here {
+            watch.check()?;
+            let row = rows.next().ok_or_else(|| place.changed())??;
+            let vector = encoder.vector(&row)?;
+            digest.id(row.id.0);
+            digest.vectors(vector.bytes);
+            writer.write(&row, vector)?;
+            done += 1;
+            if done % TOLD == 0 {
+                watch.tell(Event::Vectors { doing: Doing::Exporting, done, total });
+            }
+        }
+        let files: Vec<Durable> =
+            writer.finish()?.into_iter().map(Sink::complete).collect::<Result<_>>()?;
+        watch.check()?;
+        verify(options.format, &files, &shape, &digest)?;
+        for (at, file) in files.into_iter().enumerate() {
+            records.push(file.record(place.folder(), (at == 0).then_some(rows_here))?);
+            written.push(file);
+        }
     }
-    let mut writer: Box<dyn Writer> = match format {
-        Format::Npy => Box::new(npy::Npy::create(out, about.width)?),
+    if rows.next().is_some() {
+        return Err(place.changed());
+    }
+    watch.tell(Event::Vectors { doing: Doing::Exporting, done, total });
+    let manifest = Manifest {
+        likeness: env!("CARGO_PKG_VERSION").to_owned(),
+        library: about.library.clone(),
+        format: options.format,
+        model: about.model.clone(),
+        fingerprint: about.fingerprint,
+        preprocessing: about.preprocessing.clone(),
+        width: about.width,
+        count: total,
+        dtype: options.dtype,
+        normalized: about.normalized,
+        files: records,
+    };
+    let mut sink = Sink::create(&place.manifest())?;
+    manifest.write(&mut sink)?;
+    written.push(sink.complete()?);
+    let files = written.into_iter().map(Durable::publish).collect::<Result<Vec<_>>>()?;
+    let files = place.publish(files)?;
+    Ok(Summary { count: total, files })
+}
+
+/// Where an export goes.
+enum Place {
+    File(PathBuf),
+    Folder(Folder),
+}
+
+impl Place {
+    fn new(out: &Path, format: Format) -> Result<Self> {
+        let (path, format_name) = (out.to_path_buf(), format.name());
+        let refused = |why| Error::ExportTarget { path: path.clone(), format: format_name, why };
+        match format.is_folder() {
+            _ if out.file_name().is_none() => return Err(refused("it names no file")),
+            false if out.is_dir() => return Err(refused("it is a folder")),
+            false => return Ok(Self::File(path)),
+            true if out.symlink_metadata().is_ok_and(|there| !there.is_dir()) => {
+                return Err(refused("it is no folder"));
+            }
+            true if out.is_dir() && !import::is_export_folder(out) => {
+                return Err(refused("it holds something else than an earlier export"));
+            }
+            true => {}
+        }
+        let inside = match format {
+            Format::ClipRetrieval => &clip_retrieval::INSIDE[..],
+            _ => &[],
+        };
+        Ok(Self::Folder(Folder::create(out, inside)?))
+    }
+
+    /// What names in the manifest are below of.
+    fn folder(&self) -> &Path {
+        match self {
+            Place::File(out) => out.parent().unwrap_or(Path::new("")),
+            Place::Folder(folder) => folder.path(),
+        }
+    }
+
+    fn manifest(&self) -> PathBuf {
+        match self {
+            Place::File(out) => beside(out, "manifest.json"),
+            Place::Folder(folder) => folder.path().join("manifest.json"),
+        }
+    }
+
+    /// The file of one shard, if it is one of several: `out.npy` → `out-00003.npy`.
+    fn file(&self, number: Option<(u64, u64)>) -> PathBuf {
+        match (self, number) {
+            (Place::File(out), None) => out.clone(),
+            (Place::File(out), Some((shard, _))) => {
+                let mut name = out.file_stem().unwrap_or_default().to_owned();
+                name.push(format!("-{shard:05}"));
+                if let Some(extension) = out.extension() {
+                    name.push(".");
+                    name.push(extension);
+                }
+                out.with_file_name(name)
+            }
+            (Place::Folder(folder), _) => folder.path().to_path_buf(),
+        }
+    }
+
+    fn publish(self, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+        match self {
+            Place::File(_) => Ok(files),
+            Place::Folder(folder) => Ok(vec![folder.publish()?]),
+        }
+    }
+
+    /// That there were more or fewer rows than were told.
+    fn changed(&self) -> Error {
+        let what = "another number of rows came than was counted".into();
+        Error::ExportReadBack { path: self.manifest(), what }
+    }
+}
+
+fn open<'a>(
+    place: &Place,
+    number: Option<(u64, u64)>,
+    shape: &Shape,
+    options: &Options<'a>,
+    about: &About,
+) -> Result<Box<dyn Writer + 'a>> {
+    let out = &place.file(number);
+    let parquet = |columns| parquet::Parquet::create(out, columns, shape, about);
+    Ok(match options.format {
+        Format::Npy => Box::new(npy::Npy::create(out, shape)?),
+        Format::Npz => Box::new(npz::Npz::create(out, shape)?),
         Format::Csv => Box::new(csv::Csv::create(out, about.width)?),
         Format::Jsonl => Box::new(jsonl::Jsonl::create(out)?),
-    };
-    let mut count = 0;
-    for row in rows {
-        watch.check()?;
-        let row = row?;
-        if about.normalized {
-            writer.write(&row, row.features.embedding().as_slice())?;
-        } else {
-            writer.write(&row, row.features.as_slice())?;
+        Format::Parquet => Box::new(parquet(Columns::Everything)?),
+        Format::MilvusParquet => Box::new(parquet(Columns::Milvus)?),
+        Format::Arrow => Box::new(arrow::Arrow::create(out, shape, about)?),
+        Format::Safetensors => Box::new(safetensors::Safetensors::create(out, shape, about)?),
+        Format::Fvecs => Box::new(fvecs::Fvecs::create(out, shape)?),
+        Format::Projector => {
+            let thumbnails = options.thumbnails.unwrap_or(&|paths, _| vec![None; paths.len()]);
+            Box::new(projector::Projector::create(out, shape, thumbnails)?)
         }
-        count += 1;
+        Format::ClipRetrieval => {
+            let (shard, shards) = number.unwrap_or((0, 1));
+            let digits = (shards - 1).to_string().len();
+            let number = format!("{shard:0digits$}");
+            Box::new(clip_retrieval::ClipRetrieval::create(out, &number, shape, about)?)
+        }
+    })
+}
+
+/// Reads what was written, as a stranger would, and compares.
+fn verify(format: Format, files: &[Durable], shape: &Shape, written: &Digest) -> Result<()> {
+    let paths: Vec<&Path> = files.iter().map(Durable::path).collect();
+    let mut digest = Digest::default();
+    let what = match read_back(format, &paths, shape, &mut digest) {
+        Ok(()) => digest.difference(written, shape.row_bytes()),
+        Err(error) => Some(error.to_string()),
+    };
+    match what {
+        None => Ok(()),
+        Some(what) => Err(Error::ExportReadBack { path: files[0].target().to_path_buf(), what }),
     }
-    let mut written = Vec::new();
-    let mut records = Vec::new();
-    for sink in writer.finish(count)? {
-        let durable = sink.complete()?;
-        records.push(durable.record()?);
-        written.push(durable);
+}
+
+/// Gives all ids and vectors of a format's files to a digest.
+fn read_back(
+    format: Format,
+    paths: &[&Path],
+    shape: &Shape,
+    digest: &mut Digest,
+) -> io::Result<()> {
+    match (format, paths) {
+        (Format::Npy, [data, ids]) => npy::read_back(data, ids, digest),
+        (Format::Npz, [file]) => npz::read_back(file, shape, digest),
+        (Format::Csv, [file]) => csv::read_back(file, shape.width, digest),
+        (Format::Jsonl, [file]) => jsonl::read_back(file, shape.width, digest),
+        (Format::Parquet | Format::MilvusParquet, [file]) => {
+            parquet::read_back(file, shape, digest)
+        }
+        (Format::Arrow, [file]) => arrow::read_back(file, shape, digest),
+        (Format::Safetensors, [file, ids]) => safetensors::read_back(file, ids, digest),
+        (Format::Fvecs, [file, ids]) => fvecs::read_back(file, ids, shape, digest),
+        (Format::Projector, [vectors, metadata, sprite, _]) => {
+            projector::read_back([vectors, metadata, sprite], shape, digest)
+        }
+        (Format::ClipRetrieval, [vectors, metadata]) => {
+            npy::read_back_alone(vectors, digest)?;
+            parquet::read_back(metadata, shape, digest)
+        }
+        _ => unreachable!("each writer gives as many files as its reader takes"),
     }
-    let mut manifest = Sink::create(&beside(out, "manifest.json"))?;
-    manifest::write(&mut manifest, about, format, count, records)?;
-    written.push(manifest.complete()?);
-    let mut files = Vec::new();
-    for file in written {
-        files.push(file.publish()?);
-    }
-    Ok(Summary { count, files })
 }
 
 /// `out.npy` → `out.npy.ids.jsonl`.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::embedding::Features;
 use crate::network::sample;
-use crate::record::{ContentHash, ImageId, ModelFingerprint};
+use crate::record::{ContentHash, ImageId, ModelFingerprint, PhotoDetails};
 
 fn about(normalized: bool) -> About {
     About {
@@ -21,6 +21,8 @@ fn row(id: i64, path: PathBuf, values: [f32; 3]) -> Result<ExportRow> {
         content_hash: ContentHash::from_bytes([id as u8; 32]),
         width: 40,
         height: 30,
+        format: "jpeg".into(),
+        details: PhotoDetails::default(),
         features: Features::new(values.to_vec(), 3).unwrap(),
     })
 }
@@ -33,8 +35,52 @@ fn rows() -> Vec<Result<ExportRow>> {
     vec![row(1, "/a, \"b\"\nc.jpg".into(), FIRST), row(7, "/d.jpg".into(), SECOND)]
 }
 
+const FILES: [Format; 9] = [
+    Format::Npy,
+    Format::Npz,
+    Format::Csv,
+    Format::Jsonl,
+    Format::Parquet,
+    Format::MilvusParquet,
+    Format::Arrow,
+    Format::Safetensors,
+    Format::Fvecs,
+];
+const FOLDERS: [Format; 2] = [Format::Projector, Format::ClipRetrieval];
+
+/// Rows with everything that can be known, every second one with nothing; more than a row group is not needed:
+/// the width decides, and that is tested on its own.
+fn many(count: i64) -> Vec<ExportRow> {
+    let rows = (1..=count).map(|id| {
+        let mut row = row(id, format!("/ä/{id}.jpg").into(), [id as f32, 0.25, -1.0e-7]).unwrap();
+        if id % 2 == 0 {
+            row.details = PhotoDetails {
+                taken_at: Some("2024-05-01T12:34:56+02:00".into()),
+                camera: Some("Canon EOS R5".into()),
+                lens: Some("EF 50mm".into()),
+                latitude: Some(48.137),
+                longitude: Some(-11.575),
+                rating: Some(-1),
+                keywords: (0..id % 5).map(|word| format!("word {word}")).collect(),
+            };
+        }
+        row
+    });
+    rows.collect()
+}
+
+fn write_as(out: &Path, rows: &[ExportRow], options: &Options<'_>) -> Result<Summary> {
+    let mut each = rows.iter().cloned().map(Ok);
+    export(out, rows.len() as u64, &mut each, options, &about(false), &Watch::none())
+}
+
+fn manifest_of(path: &Path) -> Manifest {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 fn write(out: &Path, format: Format, normalized: bool) -> Summary {
-    export(out, format, &mut rows().into_iter(), &about(normalized), &Watch::none()).unwrap()
+    let (mut rows, options) = (rows().into_iter(), Options::new(format));
+    export(out, 2, &mut rows, &options, &about(normalized), &Watch::none()).unwrap()
 }
 
 fn left_in(folder: &Path) -> Vec<String> {
@@ -118,9 +164,10 @@ fn a_failure_in_the_middle_leaves_the_previous_export_untouched() {
     let out = dir.path().join("out.npy");
     write(&out, Format::Npy, false);
     let before = std::fs::read(&out).unwrap();
-    for format in [Format::Npy, Format::Csv, Format::Jsonl] {
+    for format in FILES {
         let mut failing = rows().into_iter().chain([Err(Error::Cancelled)]);
-        let result = export(&out, format, &mut failing, &about(false), &Watch::none());
+        let options = Options::new(format);
+        let result = export(&out, 3, &mut failing, &options, &about(false), &Watch::none());
         assert!(matches!(result, Err(Error::Cancelled)));
     }
     assert_eq!(std::fs::read(&out).unwrap(), before);
@@ -131,8 +178,8 @@ fn a_failure_in_the_middle_leaves_the_previous_export_untouched() {
 fn an_export_of_nothing_is_a_valid_file() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.npy");
-    let summary =
-        export(&out, Format::Npy, &mut std::iter::empty(), &about(false), &Watch::none()).unwrap();
+    let (mut none, npy) = (std::iter::empty(), Options::new(Format::Npy));
+    let summary = export(&out, 0, &mut none, &npy, &about(false), &Watch::none()).unwrap();
     assert_eq!(summary.count, 0);
     let bytes = std::fs::read(&out).unwrap();
     assert_eq!(bytes.len(), 128);
@@ -142,11 +189,223 @@ fn an_export_of_nothing_is_a_valid_file() {
 #[test]
 fn a_target_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let mut none = std::iter::empty();
-    let error = export(dir.path(), Format::Npy, &mut none, &about(false), &Watch::none());
+    let (mut none, npy) = (std::iter::empty(), Options::new(Format::Npy));
+    let error = export(dir.path(), 0, &mut none, &npy, &about(false), &Watch::none());
     assert!(matches!(error, Err(Error::ExportTarget { .. })));
     let missing = dir.path().join("missing/out.npy");
-    let error = export(&missing, Format::Npy, &mut none, &about(false), &Watch::none());
+    let error = export(&missing, 0, &mut none, &npy, &about(false), &Watch::none());
     assert!(matches!(error, Err(Error::ExportFolder { .. })));
     assert!(matches!(Format::of(Path::new("out.xlsx")), Err(Error::ExportFormat { .. })));
+}
+
+#[test]
+fn every_format_reads_back_what_was_written_in_both_types_and_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = many(10);
+    for format in FILES.into_iter().chain(FOLDERS) {
+        for dtype in [Dtype::F32, Dtype::F16] {
+            for shard in [None, NonZeroU64::new(3)] {
+                let options = Options { dtype, shard, ..Options::new(format) };
+                let out = dir.path().join(format.name());
+                let wanted = options.check(10).is_ok();
+                let written = write_as(&out, &rows, &options);
+                assert_eq!(written.is_ok(), wanted, "{format:?} {dtype:?} {shard:?} {written:?}");
+                let Ok(summary) = written else { continue };
+                let manifest = match format.is_folder() {
+                    true => summary.files[0].join("manifest.json"),
+                    false => summary.files.last().unwrap().clone(),
+                };
+                let manifest = manifest_of(&manifest);
+                let rows: Vec<u64> = manifest.files.iter().filter_map(|file| file.rows).collect();
+                let expected = if shard.is_some() { vec![3, 3, 3, 1] } else { vec![10] };
+                assert_eq!((rows, manifest.count), (expected, 10), "{format:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_format_can_be_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in FILES.into_iter().chain(FOLDERS) {
+        let out = dir.path().join(format.name());
+        let summary = write_as(&out, &[], &Options::new(format)).unwrap();
+        assert_eq!(summary.count, 0, "{format:?}");
+    }
+}
+
+#[test]
+fn what_reads_back_otherwise_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.fvecs");
+    let shape = Shape { rows: 1, width: 3, dtype: Dtype::F32 };
+    let row = &many(1)[0];
+    let mut encoder = Encoder::new(Dtype::F32, false, 3);
+    let vector = encoder.vector(row).unwrap();
+    let mut digest = Digest::default();
+    digest.id(row.id.0);
+    digest.vectors(vector.bytes);
+    let written = |at: Option<u64>| {
+        let mut writer: Box<dyn Writer> = Box::new(fvecs::Fvecs::create(&out, &shape).unwrap());
+        let mut encoder = Encoder::new(Dtype::F32, false, 3);
+        writer.write(row, encoder.vector(row).unwrap()).unwrap();
+        let files: Vec<Durable> =
+            writer.finish().unwrap().into_iter().map(|sink| sink.complete().unwrap()).collect();
+        if let Some(at) = at {
+            let mut bytes = std::fs::read(files[0].path()).unwrap();
+            bytes[at as usize] ^= 1;
+            std::fs::write(files[0].path(), bytes).unwrap();
+        }
+        verify(Format::Fvecs, &files, &shape, &digest)
+    };
+    assert!(written(None).is_ok());
+    for at in [0, 4, 15] {
+        let error = written(Some(at)).unwrap_err();
+        assert!(matches!(error, Error::ExportReadBack { .. }), "{error}");
+    }
+    assert!(left_in(dir.path()).is_empty());
+}
+
+#[test]
+fn another_number_of_rows_than_was_counted_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npy");
+    for total in [1, 3] {
+        let (mut rows, npy) = (rows().into_iter(), Options::new(Format::Npy));
+        let error = export(&out, total, &mut rows, &npy, &about(false), &Watch::none());
+        assert!(matches!(error, Err(Error::ExportReadBack { .. })), "{error:?}");
+    }
+    assert!(left_in(dir.path()).is_empty());
+}
+
+#[test]
+fn a_folder_replaces_an_earlier_export_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("clip");
+    let parts = Options { shard: NonZeroU64::new(1), ..Options::new(Format::ClipRetrieval) };
+    write_as(&out, &many(12), &parts).unwrap();
+    assert_eq!(left_in(&out.join("img_emb")).first().unwrap(), "img_emb_00.npy");
+    write_as(&out, &many(2), &Options::new(Format::ClipRetrieval)).unwrap();
+    assert_eq!(left_in(&out.join("img_emb")), ["img_emb_0.npy"]);
+    assert_eq!(left_in(dir.path()), ["clip"]);
+
+    std::fs::write(out.join("img_emb/mine.txt"), "precious").unwrap();
+    let refused = write_as(&out, &many(2), &Options::new(Format::ClipRetrieval));
+    assert!(matches!(refused, Err(Error::ExportTarget { .. })), "{refused:?}");
+    std::fs::write(dir.path().join("file"), "precious").unwrap();
+    let refused = write_as(&dir.path().join("file"), &many(2), &Options::new(Format::Projector));
+    assert!(matches!(refused, Err(Error::ExportTarget { .. })), "{refused:?}");
+}
+
+#[test]
+fn halves_that_overflow_are_refused_with_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = many(2);
+    rows[1].features = Features::new(vec![65_520.0, 1.0, 1.0], 3).unwrap();
+    let options = Options { dtype: Dtype::F16, ..Options::new(Format::Npy) };
+    let error = write_as(&dir.path().join("out.npy"), &rows, &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a feature of image 2 is 65520, more than 16-bit floats hold (65504)"
+    );
+    rows[1].features = Features::new(vec![65_519.0, 1.0, 1.0], 3).unwrap();
+    write_as(&dir.path().join("out.npy"), &rows, &options).unwrap();
+}
+
+#[test]
+fn the_projector_is_not_given_more_points_than_it_takes() {
+    let options = Options::new(Format::Projector);
+    assert!(options.check(MOST_POINTS).is_ok());
+    let error = options.check(MOST_POINTS + 1).unwrap_err();
+    assert!(error.to_string().contains("100000 points, and these are 100001"), "{error}");
+    assert!(error.hint().unwrap().contains("--where"));
+}
+
+#[test]
+fn an_export_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = many(7);
+    for format in [Format::Npy, Format::Parquet] {
+        for shard in [None, NonZeroU64::new(4)] {
+            let out = dir.path().join(format!("out.{}", format.name()));
+            let options = Options { shard, ..Options::new(format) };
+            let summary = write_as(&out, &rows, &options).unwrap();
+            let import = Import::open(summary.files.last().unwrap()).unwrap();
+            import.verify(&Watch::none()).unwrap();
+            let mut read = Vec::new();
+            import
+                .each(&mut |image| {
+                    read.push(image);
+                    Ok(())
+                })
+                .unwrap();
+            let expected = rows.iter().map(|row| ImportedImage {
+                content_hash: row.content_hash,
+                width: row.width,
+                height: row.height,
+                format: row.format.clone(),
+                details: row.details.clone(),
+                features: row.features.clone(),
+            });
+            assert_eq!(read, expected.collect::<Vec<_>>(), "{format:?} {shard:?}");
+        }
+    }
+}
+
+#[test]
+fn row_groups_are_bounded_and_read_back_across_their_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.parquet");
+    // As wide as makes a row group of a few rows.
+    let width = 3 << 20;
+    let wide = About { width, ..about(false) };
+    let mut rows = many(7);
+    for (at, row) in rows.iter_mut().enumerate() {
+        let values = (0..width).map(|i| (i + at + 1) as f32).collect();
+        row.features = Features::new(values, width).unwrap();
+    }
+    let mut each = rows.iter().cloned().map(Ok);
+    let options = Options::new(Format::Parquet);
+    export(&out, 7, &mut each, &options, &wide, &Watch::none()).unwrap();
+    let mut at = 0;
+    Import::open(&out)
+        .unwrap()
+        .each(&mut |image| {
+            assert_eq!(image.features, rows[at].features);
+            at += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(at, 7);
+}
+
+#[test]
+fn a_manifest_cannot_name_files_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npy");
+    let summary = write_as(&out, &many(1), &Options::new(Format::Npy)).unwrap();
+    let path = summary.files.last().unwrap();
+    for name in ["../out.npy", "/etc/passwd", ""] {
+        let mut manifest = manifest_of(path);
+        manifest.files[0].name = name.into();
+        std::fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let error = Import::open(path).unwrap().verify(&Watch::none()).unwrap_err();
+        assert!(matches!(error, Error::ImportManifest { .. }), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_not_unicode_survives_in_an_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npz");
+    let mut rows = many(1);
+    rows[0].path = crate::record::PathBytes::from_bytes(b"/caf\xe9".to_vec()).to_path();
+    write_as(&out, &rows, &Options::new(Format::Npz)).unwrap();
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(&out).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut zip.by_name("paths.npy").unwrap(), &mut bytes).unwrap();
+    let (points, _) = bytes[128..].as_chunks();
+    let points: Vec<u32> = points.iter().map(|point| u32::from_le_bytes(*point)).collect();
+    assert_eq!(points, [0x2f, 0x63, 0x61, 0x66, 0xdce9]);
 }

@@ -6,7 +6,7 @@ use super::{Label, record};
 use crate::catalog::{ModelRecord, PushId};
 use crate::error::{Error, Result};
 use crate::library::Library;
-use crate::progress::{Event, Watch};
+use crate::progress::{Doing, Event, Watch};
 use crate::record::ImageId;
 use crate::remote::{Client, IndexKind, MAX_ROWS, Row};
 
@@ -79,7 +79,7 @@ pub fn push(
     let mut done = 0;
     let mut tell = |more: usize| {
         done += more as u64;
-        watch.tell(Event::Pushing { done, total });
+        watch.tell(Event::Vectors { doing: Doing::Pushing, done, total });
     };
     let mut sent = 0;
     for ids in changed.chunks(MAX_ROWS) {

@@ -66,9 +66,21 @@ fn what_cannot_be_written_is_named_and_leaves_nothing() {
     sandbox.run(&["export", "out.npy"]).exits(1).says("there is no library");
     sandbox.photos("photos", 1);
     sandbox.index(&["photos"]);
-    sandbox.run(&["export", "out.xlsx"]).exits(1).says("hint: end it in .npy, .csv or .jsonl");
+    sandbox.run(&["export", "out.xlsx"]).exits(1).says("hint: end it in .npy, .npz, .parquet");
     sandbox.run(&["export", "missing/out.npy"]).exits(1).says("there is no folder missing");
-    sandbox.run(&["export", "photos", "--format", "npy"]).exits(1).says("is a folder");
+    sandbox.run(&["export", "photos", "--format", "npy"]).exits(1).says("it is a folder");
+    let folder = ["export", "photos", "--for", "clip-retrieval"];
+    sandbox.run(&folder).exits(1).says("it holds something else than an earlier export");
+    assert!(sandbox.path("photos/0.jpg").exists());
+    let half = |name: &str| sandbox.run(&["export", name, "--dtype", "f16"]).exits(1);
+    half("out.csv")
+        .says("16-bit floats cannot be written as csv")
+        .says("hint: leave `--dtype` out");
+    half("out.fvecs").says("16-bit floats cannot be written as fvecs");
+    let args = ["export", "out.parquet", "--for", "milvus", "--dtype", "f16"];
+    sandbox.run(&args).exits(1).says("16-bit floats cannot be written as milvus-parquet");
+    sandbox.run(&["export", "out.npy", "--since", "yesterday"]).exits(2).says("expected a date");
+    sandbox.run(&["export", "out.npy", "--shard", "0"]).exits(2);
     assert!(!sandbox.path("out.npy").exists());
 }
 
@@ -83,4 +95,71 @@ fn a_filter_chooses_what_is_written() {
     let lines = std::fs::read_to_string(sandbox.path("some.jsonl")).unwrap();
     let named = |name: &str| lines.lines().filter(|line| line.contains(name)).count();
     assert_eq!((named("/1.jpg\""), named("/3.jpg\""), lines.lines().count()), (1, 1, 2));
+}
+
+#[test]
+fn parts_are_numbered_and_one_manifest_speaks_of_all() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 5);
+    sandbox.index(&["photos"]);
+    let text = sandbox.run(&["export", "out.npy", "--shard", "2"]).exits(0).text();
+    let named: Vec<&str> = text.lines().skip(1).collect();
+    let parts =
+        (0..3).flat_map(|n| [format!("out-0000{n}.npy"), format!("out-0000{n}.npy.ids.jsonl")]);
+    let expected: Vec<String> = parts.chain(["out.npy.manifest.json".to_owned()]).collect();
+    assert_eq!(named, expected);
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(sandbox.path("out.npy.manifest.json")).unwrap()).unwrap();
+    let rows: Vec<u64> = manifest["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|file| file["rows"].as_u64())
+        .collect();
+    assert_eq!((rows, manifest["count"].as_u64()), (vec![2, 2, 1], Some(5)));
+    assert_eq!(manifest["dtype"], "float32");
+}
+
+#[test]
+fn since_gives_what_came_or_came_back_and_says_what_has_no_time() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 3);
+    sandbox.index(&["photos"]);
+    let catalog = sandbox.path("home/data/likeness/catalog.sqlite");
+    let sql = |sql: &str| rusqlite::Connection::open(&catalog).unwrap().execute(sql, []).unwrap();
+    let exported = |since: &str| {
+        let run = sandbox.run(&["export", "new.jsonl", "--since", since]).exits(0);
+        (run.text().split(' ').next().unwrap().to_owned(), run.stderr)
+    };
+    assert_eq!(exported("2020-01-01"), ("3".into(), String::new()));
+    // As an earlier version left them, and as an old one.
+    sql("UPDATE embeddings SET embedded_at = NULL WHERE image_id = 1");
+    sql("UPDATE embeddings SET embedded_at = 1577836799 WHERE image_id > 1");
+    let (count, said) = exported("2020-01-01");
+    assert_eq!(count, "0");
+    assert!(said.contains("1 images were embedded by an earlier likeness"), "{said}");
+    assert_eq!(exported("2019-12-31T23:59:59Z").0, "2");
+
+    for name in ["photos/0.jpg", "photos/2.jpg"] {
+        let bytes = fs::read(sandbox.path(name)).unwrap();
+        fs::remove_file(sandbox.path(name)).unwrap();
+        sandbox.index(&["photos"]);
+        fs::write(sandbox.path(name), bytes).unwrap();
+        assert_eq!(sandbox.index(&["photos"])["embedded"], 0);
+    }
+    assert_eq!(exported("2020-01-01").0, "2", "what came back counts anew");
+}
+
+#[test]
+fn progress_is_told_and_ends_with_all() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 2);
+    sandbox.index(&["photos"]);
+    let run = sandbox.run(&["export", "out.npy", "--progress", "json"]).exits(0);
+    let last: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "vectors");
+    assert_eq!(
+        (&last["doing"], &last["done"], &last["total"]),
+        (&"exporting".into(), &2.into(), &2.into())
+    );
 }

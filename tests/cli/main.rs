@@ -1,11 +1,13 @@
 //! likeness as its users meet it: through the binary, in a temporary folder. One file a command.
 #![expect(clippy::unwrap_used, reason = "these are all tests")]
 
+mod consumers;
 mod devices;
 mod examples;
 mod export;
 mod find;
 mod formats;
+mod import;
 mod index;
 #[cfg(all(feature = "remote", target_os = "linux"))]
 mod milvus;

@@ -12,12 +12,24 @@ use crate::sandbox::Run;
 /// Where the scripts and their requirements lie.
 pub(crate) const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference");
 
+/// Where the programs that load exports are named.
+pub(crate) const CONSUMERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/consumers");
+
 /// A Python command that can import the packages of `tests/reference/requirements.txt`.
 pub(crate) fn python() -> Command {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
-    let requirements = || packages(&Path::new(REFERENCE).join("requirements.txt"));
+    with_packages(PACKAGES.get_or_init(|| packages(&Path::new(REFERENCE).join("requirements.txt"))))
+}
+
+/// A Python command that can import the packages of `tests/consumers/requirements.txt`.
+pub(crate) fn python_of_consumers() -> Command {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    with_packages(PACKAGES.get_or_init(|| packages(&Path::new(CONSUMERS).join("requirements.txt"))))
+}
+
+fn with_packages(packages: &Path) -> Command {
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", PACKAGES.get_or_init(requirements));
+    command.env("PYTHONPATH", packages);
     command
 }
 

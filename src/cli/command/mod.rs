@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod formats;
 pub(crate) mod generate;
+pub(crate) mod import_embeddings;
 pub(crate) mod index;
 pub(crate) mod model;
 #[cfg(feature = "remote")]
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Export(args) => export::run(args, context),
         #[cfg(feature = "remote")]
         Command::Push(args) => push::run(args, context),
+        Command::ImportEmbeddings(args) => import_embeddings::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Evaluate(args) => evaluate::run(args, context),
         Command::Rebuild(args) => rebuild::run(args, context),

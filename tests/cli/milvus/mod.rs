@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 
-use likeness::catalog::Catalog;
+use likeness::catalog::{Catalog, Chosen};
 use likeness::embedding::Features;
 use likeness::record::{ContentHash, ExportRow, PathBytes, PhotoDetails, PhotoFacts, SourceFile};
 use serde_json::Value;
@@ -315,8 +315,9 @@ fn filters_find_what_they_find_in_the_library(server: &Server) {
 fn describe(sandbox: &Sandbox) {
     let mut catalog = Catalog::open(&sandbox.path("home/data/likeness/catalog.sqlite")).unwrap();
     let model = catalog.current_model().unwrap().unwrap();
-    let images: Vec<ExportRow> =
-        catalog.with_export_rows(model.id, None, |rows| rows.collect()).unwrap();
+    let images: Vec<ExportRow> = catalog
+        .with_export_rows(model.id, &Chosen::default(), |chosen| chosen.rows.collect())
+        .unwrap();
     let details = |number: usize| {
         let text = |text: &str| Some(text.to_owned());
         match number {

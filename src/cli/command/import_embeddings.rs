@@ -1,0 +1,74 @@
+//! `likeness import-embeddings`: embeddings that were computed elsewhere.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use likeness::error::Error;
+use likeness::export::Import;
+use likeness::import;
+use likeness::library::Library;
+
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+
+/// Read an export back into a library: embeddings made on one machine, carried to another.
+///
+/// Images are known by their content, so that a later `index` of the same photos, wherever they lie, embeds none
+/// of them anew. The export must hold raw features in 32 bits, as npy or Parquet, of a model that this library
+/// knows or that can be had here. What is there stays: to import twice changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  likeness export features.npy                        on the fast machine
+  likeness import-embeddings features.npy             here, with the three files copied
+  likeness index ~/Photos                             embeds what was not in them
+
+  likeness import-embeddings big.parquet.manifest.json    an export of many files, by its manifest")]
+pub(crate) struct Args {
+    /// The file of an export, with OUT.manifest.json beside it, or that manifest
+    #[arg(value_name = "MANIFEST|FILE", value_hint = ValueHint::FilePath)]
+    export: PathBuf,
+
+    /// The model that it must be of [default: the one that its manifest names]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let watch = context.watch();
+    let export = Import::open(&args.export)?;
+    let knows = match Library::open_existing(&context.library) {
+        Ok(library) => import::knows_model(&library, &export)?,
+        Err(Error::NoLibrary { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    // A library is made only once it is known that something will be in it.
+    let name = args.model.as_deref();
+    let network = match (name, knows) {
+        (None, true) => None,
+        (name, _) => Some(context.network(name.or(Some(&export.manifest().model)), &watch)?),
+    };
+    if let Some(network) = &network {
+        import::check_model(&export, network)?;
+    }
+    let mut library = Library::open(&context.library)?;
+    let report = import::import(&mut library, &export, network.as_ref(), &watch)?;
+    let mut out = context.stdout();
+    match args.json {
+        true => out.json(&serde_json::to_value(report)?)?,
+        false => writeln!(
+            out,
+            "{} images with embeddings of {}; {} had them already",
+            report.added,
+            export.manifest().model,
+            report.known
+        )?,
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}

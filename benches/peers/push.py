@@ -4,7 +4,7 @@
     python3 benches/peers/push.py ROWS [--rounds 3] [--uri http://HOST:PORT] [--server lite|standalone]
 
 Without --uri a server is started: Milvus Lite, or with `--server standalone` Milvus 2.3.5, which listens on every
-interface (run all of it in `unshare -n` with loopback up). Contenders take turns. See README.md beside this file.
+interface: run all of it in `unshare -n` with loopback up, after `--prepare` has fetched the packages. Contenders take turns. See README.md beside this file.
 """
 import argparse
 import json
@@ -30,11 +30,12 @@ QUERIES = 50
 def environment(requirements):
     """Python with the packages of a file of requirements, made once."""
     folder = ROOT / "target" / f"peers-{requirements.parent.name}-{requirements.stem}"
-    python = folder / "bin" / "python"
-    if not python.exists():
+    python, whole = folder / "bin" / "python", folder / "whole"
+    if not whole.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r"]
         subprocess.run([*pip, requirements], check=True)
+        whole.touch()
     return python
 
 
@@ -126,13 +127,18 @@ def start(server, folder):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("rows", type=int)
+    options.add_argument("rows", type=int, nargs="?", default=20_000)
+    options.add_argument("--prepare", action="store_true", help="fetch the packages, and no more")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--uri")
     options.add_argument("--server", choices=["lite", "standalone"], default="lite")
     options.add_argument("--likeness", type=pathlib.Path, default=ROOT / "target" / "release" / "likeness")
     options = options.parse_args()
-    python = environment(ROOT / "tests" / "remote" / "requirements.txt")
+    remote = ROOT / "tests" / "remote"
+    python = environment(remote / "requirements.txt")
+    if options.prepare:
+        environment(remote / "standalone-requirements.txt")
+        return
     env = {**os.environ, "LIKENESS_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -213,9 +213,9 @@ pub(crate) enum Command {
     Index(command::index::Args),
     Find(command::find::Args),
     Export(command::export::Args),
+    ImportEmbeddings(command::import_embeddings::Args),
     #[cfg(feature = "remote")]
     Push(command::push::Args),
-    ImportEmbeddings(command::import_embeddings::Args),
     Status(command::status::Args),
     Evaluate(command::evaluate::Args),
     Rebuild(command::rebuild::Args),

@@ -503,7 +503,7 @@ fn pushing(server: &Server, sandbox: &Sandbox, address: &str) -> (Child, BufRead
         line.clear();
         assert!(lines.read_line(&mut line).unwrap() > 0, "the push ended before it began");
         let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        if event["event"] == "pushing" && event["done"].as_u64().unwrap() > 0 {
+        if event["doing"] == "pushing" && event["done"].as_u64().unwrap() > 0 {
             assert!(event["done"].as_u64() < event["total"].as_u64(), "{line}");
             return (child, lines);
         }

@@ -1,6 +1,7 @@
 //! Real servers: Milvus in little, Milvus's own engine, or the one that `MILVUS_URI` names.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -49,8 +50,16 @@ impl Server {
         Self::start(Kind::Lite { max_message })
     }
 
-    pub(crate) fn standalone() -> Self {
-        Self::start(Kind::Standalone)
+    /// The engine; `None` where it does not start, which is said.
+    pub(crate) fn standalone() -> Option<Self> {
+        let mut server = Self::stopped(Kind::Standalone);
+        match server.try_restart() {
+            Ok(()) => Some(server),
+            Err(said) => {
+                let _ = writeln!(std::io::stderr(), "skipped what needs Milvus's engine: {said}");
+                None
+            }
+        }
     }
 
     /// The one that `MILVUS_URI` names, as `http://db.lan:19530`, with the token of `MILVUS_TOKEN`.
@@ -67,21 +76,30 @@ impl Server {
     }
 
     fn start(kind: Kind) -> Self {
+        let mut server = Self::stopped(kind);
+        server.restart();
+        server
+    }
+
+    fn stopped(kind: Kind) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let mut server = Self {
+        Self {
             kind,
             base: format!("milvus://127.0.0.1:{port}"),
             token: (kind == Kind::Standalone).then(|| TOKEN.to_owned()),
             process: None,
             alone: false,
             folder: tempfile::tempdir().expect("a temporary folder"),
-        };
-        server.restart();
-        server
+        }
     }
 
     /// Starts it, again or for the first time, with the same data, and waits until it answers.
     pub(crate) fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|said| panic!("no server: {said}"));
+    }
+
+    /// The same; what it said where it does not answer.
+    fn try_restart(&mut self) -> Result<(), String> {
         let port = self.base.rsplit(':').next().unwrap();
         let log = |name: &str| fs::File::create(self.folder.path().join(name)).unwrap();
         let data = self.folder.path().join("data");
@@ -132,21 +150,22 @@ impl Server {
             .expect("it starts");
         self.process = Some(child);
         let begun = Instant::now();
-        let sandbox = Sandbox::new();
-        loop {
-            let address = self.address("nothing");
-            let args = ["find", "id:1", "--remote", &address];
-            let run = Run::of(&mut self.command(&sandbox, &args));
-            if run.stderr.contains("there is no collection") {
-                return;
-            }
+        while !self.answers() {
             let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
             if ended.is_some() || begun.elapsed() > Duration::from_secs(180) {
                 let said = |name| fs::read_to_string(self.folder.path().join(name)).unwrap();
-                panic!("no server: {ended:?}\n{}\n{}\n{run}", said("stdout"), said("stderr"));
+                return Err(format!("{ended:?}\n{}\n{}", said("stdout"), said("stderr")));
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+        Ok(())
+    }
+
+    /// Whether it knows that there is no such collection.
+    pub(crate) fn answers(&self) -> bool {
+        let args = ["find", "id:1", "--remote", &self.address("nothing")];
+        let run = Run::of(&mut self.command(&Sandbox::new(), &args));
+        run.stderr.contains("there is no collection")
     }
 
     /// Ends it at once, as a power cut would.

@@ -24,7 +24,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 25] = [
+const AT_HOME: [(&str, &[&str]); 26] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
     ("base64", &["remote"]),
@@ -34,6 +34,7 @@ const AT_HOME: [(&str, &[&str]); 25] = [
     ("fast_image_resize", &["photo"]),
     ("hnsw_rs", &["index"]),
     ("image", &["photo"]),
+    ("half", &["export", "model"]),
     ("indicatif", &["cli"]),
     ("jxl", &["photo"]),
     ("libloading", &["runtime", "photo"]),

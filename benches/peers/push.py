@@ -128,7 +128,7 @@ def start(server, folder):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("rows", type=int, nargs="?", default=20_000)
-    options.add_argument("--prepare", action="store_true", help="fetch the packages, and no more")
+    options.add_argument("--prepare", action="store_true", help="fetch the packages and ONNX Runtime, and no more")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--uri")
     options.add_argument("--server", choices=["lite", "standalone"], default="lite")
@@ -138,6 +138,7 @@ def main():
     python = environment(remote / "requirements.txt")
     if options.prepare:
         environment(remote / "standalone-requirements.txt")
+        subprocess.run([options.likeness, "runtime", "install"], check=True)
         return
     env = {**os.environ, "LIKENESS_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,20 @@ pub struct About {
     pub library: String,
 }
 
+impl About {
+    /// For a format's own metadata, so that a file can be told what it is without its manifest.
+    pub(super) fn pairs(&self) -> [(String, String); 5] {
+        [
+            ("likeness.model", self.model.clone()),
+            ("likeness.fingerprint", self.fingerprint.to_string()),
+            ("likeness.width", self.width.to_string()),
+            ("likeness.normalized", self.normalized.to_string()),
+            ("likeness.library", self.library.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+    }
+}
+
 /// A file of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {

@@ -39,40 +39,20 @@ struct Record {
     width: u32,
     height: u32,
     copies: Vec<Name>,
-    #[serde(default)]
-    taken_at: Option<String>,
-    #[serde(default)]
-    camera: Option<String>,
-    #[serde(default)]
-    lens: Option<String>,
-    #[serde(default)]
-    latitude: Option<f64>,
-    #[serde(default)]
-    longitude: Option<f64>,
-    #[serde(default)]
-    rating: Option<i8>,
-    #[serde(default)]
-    keywords: Vec<String>,
+    #[serde(flatten)]
+    details: PhotoDetails,
 }
 
 /// What is pushed of an image beside its vector. Of copies and keywords, as many as a column takes.
 pub(super) fn facts(image: &PushImage) -> Facts {
     let ImageRecord { width, height, root, path, copies, details, .. } = &image.record;
-    let PhotoDetails { taken_at, camera, lens, latitude, longitude, rating, keywords } =
-        details.clone();
     let mut record = Record {
         root: Name::of(root),
         path: Name::of(path),
         width: *width,
         height: *height,
         copies: copies.iter().map(|path| Name::of(path)).collect(),
-        taken_at,
-        camera,
-        lens,
-        latitude,
-        longitude,
-        rating,
-        keywords,
+        details: details.clone(),
     };
     let text = loop {
         let text = serde_json::to_string(&record).expect("texts and numbers are plain data");
@@ -82,10 +62,11 @@ pub(super) fn facts(image: &PushImage) -> Facts {
         // What nobody misses first. Half of it: who has a thousand copies does not wait for a thousand texts.
         if !record.copies.is_empty() {
             record.copies.truncate(record.copies.len() / 2);
-        } else if !record.keywords.is_empty() {
-            record.keywords.truncate(record.keywords.len() / 2);
+        } else if !record.details.keywords.is_empty() {
+            record.details.keywords.truncate(record.details.keywords.len() / 2);
         } else {
-            for text in [&mut record.taken_at, &mut record.camera, &mut record.lens] {
+            let PhotoDetails { taken_at, camera, lens, .. } = &mut record.details;
+            for text in [taken_at, camera, lens] {
                 *text = None;
             }
         }
@@ -118,20 +99,8 @@ pub(super) fn hash(facts: &Facts) -> FactsHash {
 
 /// The image that a record tells of; `None` for what is none of ours.
 pub(super) fn image(id: ImageId, record: &str) -> Option<ImageRecord> {
-    let Record {
-        root,
-        path,
-        width,
-        height,
-        copies,
-        taken_at,
-        camera,
-        lens,
-        latitude,
-        longitude,
-        rating,
-        keywords,
-    } = serde_json::from_str(record).ok()?;
+    let Record { root, path, width, height, copies, details } =
+        serde_json::from_str(record).ok()?;
     Some(ImageRecord {
         id,
         width,
@@ -139,7 +108,7 @@ pub(super) fn image(id: ImageId, record: &str) -> Option<ImageRecord> {
         root: root.into_path(),
         path: path.into_path(),
         copies: copies.into_iter().map(Name::into_path).collect(),
-        details: PhotoDetails { taken_at, camera, lens, latitude, longitude, rating, keywords },
+        details,
     })
 }
 

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use super::Writer;
 use super::jsonl::path_bytes;
 use super::manifest::About;
-use super::parquet::described_pairs;
 use super::sink::Sink;
 use super::vectors::{Digest, Shape, Vector, invalid};
 use crate::error::{Error, Result};
@@ -53,9 +52,8 @@ fn columns(shape: &Shape) -> Vec<Column> {
 
 impl Arrow {
     pub(super) fn create(out: &Path, shape: &Shape, about: &About) -> Result<Self> {
-        let writer =
-            ipc::Writer::new(Sink::create(out)?, columns(shape), described_pairs(about).into())
-                .map_err(Error::io("write", out))?;
+        let writer = ipc::Writer::new(Sink::create(out)?, columns(shape), about.pairs().into())
+            .map_err(Error::io("write", out))?;
         let batch_rows = (BATCH_BYTES / shape.row_bytes().max(1)).clamp(1, BATCH_ROWS);
         Ok(Self { writer, batch_rows, out: out.to_path_buf() })
     }

@@ -276,20 +276,8 @@ impl Writer for Parquet {
     }
 }
 
-/// What stands in the file's own metadata, so that it can be told what it is without its manifest.
-pub(super) fn described_pairs(about: &About) -> [(String, String); 5] {
-    [
-        ("likeness.model", about.model.clone()),
-        ("likeness.fingerprint", about.fingerprint.to_string()),
-        ("likeness.width", about.width.to_string()),
-        ("likeness.normalized", about.normalized.to_string()),
-        ("likeness.library", about.library.clone()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-}
-
 fn described(about: &About) -> Vec<KeyValue> {
-    let pairs = described_pairs(about).into_iter();
+    let pairs = about.pairs().into_iter();
     pairs.map(|(key, value)| KeyValue::new(key, Some(value))).collect()
 }
 

@@ -91,6 +91,23 @@ impl Code {
         let place = (bits >> (16 - length)) as i32 + self.offsets[length];
         Some((*self.symbols.get(place as usize)?, length as u32))
     }
+
+    /// The same for all that [`LOOKUP`] bits can be; a length of 0 where the code is longer, or none. Filled code
+    /// by code: this is done anew for each picture.
+    fn spread(&self) -> Box<[(u8, u32); 1 << LOOKUP]> {
+        let mut spread = lookup(|_| (0, 0));
+        for length in 1..=LOOKUP {
+            let ends = |length: u32| (self.ends[length as usize] >> (16 - LOOKUP)) as usize;
+            let codes =
+                spread[ends(length - 1)..ends(length)].chunks_exact_mut(1 << (LOOKUP - length));
+            let first = (self.ends[length as usize - 1] >> (16 - length)) as i32;
+            let place = (first + self.offsets[length as usize]) as usize;
+            for (bits, symbol) in codes.zip(&self.symbols[place..]) {
+                bits.fill((*symbol, length));
+            }
+        }
+        spread
+    }
 }
 
 /// So many bits are looked up at once.
@@ -106,10 +123,10 @@ pub(super) struct Differences<'a> {
 
 impl<'a> Differences<'a> {
     pub(super) fn new(code: &'a Code) -> Self {
-        let steps = lookup((0, 0), |bits| {
-            let (symbol, length) = code.find(bits << (16 - LOOKUP))?;
-            let (length, value) = value_behind(bits, length, symbol.into(), LOOKUP)?;
-            Some((length as u8, value))
+        let codes = code.spread();
+        let steps = lookup(|bits| match codes[bits] {
+            (_, 0) => (0, 0),
+            (symbol, length) => value_behind(bits, length, symbol.into()).unwrap_or_default(),
         });
         Self { code, steps }
     }
@@ -156,28 +173,21 @@ impl Step {
     const NOTHING: Self = Self { forward: 0, bits: 0, places: [0; 2], values: [0; 2] };
     const NONE: Self = Self { places: [Self::END; 2], ..Self::NOTHING };
 
-    /// The one that the first `available` of [`LOOKUP`] bits begin with.
-    fn one(code: &Code, bits: usize, available: u32) -> Option<Self> {
-        let (symbol, length) = code.find(bits << (16 - LOOKUP))?;
+    /// The one that [`LOOKUP`] bits begin with, of the code that they begin with.
+    fn one(bits: usize, (symbol, length): (u8, u32)) -> Self {
         let (zeros, size) = (symbol >> 4, symbol & 15);
-        let step = |forward| Self { forward, bits: length as u8, ..Self::NOTHING };
+        let alone = Self { bits: length as u8, ..Self::NOTHING };
         match (zeros, size) {
-            _ if length > available => None,
-            (15, 0) => Some(step(16)),
-            (_, 0) => Some(step(Self::END)),
-            _ => {
-                let (length, value) = value_behind(bits, length, size.into(), available)?;
-                let (bits, places, values) = (length as u8, [zeros; 2], [value, 0]);
-                Some(Self { forward: zeros + 1, bits, places, values })
-            }
+            _ if length == 0 => Self::NONE,
+            (15, 0) => Self { forward: 16, ..alone },
+            (_, 0) => Self { forward: Self::END, ..alone },
+            _ => match value_behind(bits, length, size.into()) {
+                Some((bits, value)) => {
+                    Self { forward: zeros + 1, bits, places: [zeros; 2], values: [value, 0] }
+                }
+                None => Self { values: [symbol.into(), 0], bits: alone.bits, ..Self::NONE },
+            },
         }
-    }
-
-    /// The code alone that [`LOOKUP`] bits begin with.
-    fn symbol(code: &Code, bits: usize) -> Option<Self> {
-        let (symbol, length) = code.find(bits << (16 - LOOKUP))?;
-        let step = Self { bits: length as u8, values: [symbol.into(), 0], ..Self::NONE };
-        (length <= LOOKUP).then_some(step)
     }
 
     /// Both steps, in one.
@@ -192,18 +202,18 @@ impl Step {
 
 impl<'a> Coefficients<'a> {
     pub(super) fn new(code: &'a Code) -> Self {
-        let steps = lookup(Step::NONE, |bits| {
-            let Some(first) = Step::one(code, bits, LOOKUP) else {
-                return Step::symbol(code, bits);
-            };
-            if first.values[0] == 0 {
-                return Some(first);
+        let codes = code.spread();
+        let alone = lookup(|bits| Step::one(bits, codes[bits]));
+        let steps = lookup(|bits| {
+            let first = alone[bits];
+            if first.places[0] == Step::END || first.values[0] == 0 {
+                return first;
             }
-            let taken = u32::from(first.bits);
-            let behind = bits << taken & ((1 << LOOKUP) - 1);
-            let second = Step::one(code, behind, LOOKUP - taken);
+            let second = alone[bits << first.bits & ((1 << LOOKUP) - 1)];
+            let fits = second.places[0] != Step::END
+                && u32::from(first.bits) + u32::from(second.bits) <= LOOKUP;
             // Nothing is put behind the first value where no second fits.
-            Some(first.and(second.unwrap_or(Step::NOTHING)))
+            first.and(if fits { second } else { Step::NOTHING })
         });
         Self { code, steps }
     }
@@ -231,17 +241,18 @@ impl<'a> Coefficients<'a> {
     }
 }
 
-/// By the next [`LOOKUP`] bits, what they begin with.
-fn lookup<T: Copy>(none: T, step: impl Fn(usize) -> Option<T>) -> Box<[T; 1 << LOOKUP]> {
-    let steps: Box<[T]> = (0..1 << LOOKUP).map(|bits| step(bits).unwrap_or(none)).collect();
-    steps.try_into().ok().expect("one for each")
+/// For all that [`LOOKUP`] bits can be.
+fn lookup<T>(of: impl Fn(usize) -> T) -> Box<[T; 1 << LOOKUP]> {
+    let all: Box<[T]> = (0..1 << LOOKUP).map(of).collect();
+    all.try_into().ok().expect("one for each")
 }
 
-/// The value of `size` bits behind a code of `length`, and the length of both, where they are available.
-fn value_behind(bits: usize, length: u32, size: u32, available: u32) -> Option<(u32, i16)> {
+/// The value of `size` bits behind a code of `length`, after the bits that both take; `None` where those are
+/// more than [`LOOKUP`].
+fn value_behind(bits: usize, length: u32, size: u32) -> Option<(u8, i16)> {
     let both = length + size;
     let value = || bits as u32 >> (LOOKUP - both) & ((1 << size) - 1);
-    (both <= available).then(|| (both, extended(value(), size) as i16))
+    (both <= LOOKUP).then(|| (both as u8, extended(value(), size) as i16))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Transform<2> for Means<2> {
 impl Transform<4> for Means<4> {
     #[inline(always)]
     fn line<L: Lanes>(input: &[L; 8]) -> [L; 4] {
-        const FACTORS: [[i32; 8]; 2] = [
+        const FACTORS: [[i16; 8]; 2] = [
             [8_192, 10_498, 7_568, 3_686, 0, -2_463, -3_135, -2_088],
             [8_192, 4_348, -7_568, -8_900, 0, 5_946, 3_135, -865],
         ];
@@ -121,7 +121,7 @@ impl Transform<3> for Low<3> {
 
     #[inline(always)]
     fn line<L: Lanes>(input: &[L; 8]) -> [L; 3] {
-        const FACTORS: [[i32; 8]; 2] =
+        const FACTORS: [[i16; 8]; 2] =
             [[8_192, 10_033, 5_793, 0, 0, 0, 0, 0], [8_192, 0, -11_585, 0, 0, 0, 0, 0]];
         smaller(input, &FACTORS)
     }
@@ -132,7 +132,7 @@ impl Transform<6> for Low<6> {
 
     #[inline(always)]
     fn line<L: Lanes>(input: &[L; 8]) -> [L; 6] {
-        const FACTORS: [[i32; 8]; 3] = [
+        const FACTORS: [[i16; 8]; 3] = [
             [8_192, 11_190, 10_033, 8_192, 5_793, 2_998, 0, 0],
             [8_192, 8_192, 0, -8_192, -11_585, -8_192, 0, 0],
             [8_192, 2_998, -10_033, -8_192, 5_793, 11_190, 0, 0],
@@ -141,26 +141,29 @@ impl Transform<6> for Low<6> {
     }
 }
 
-/// Eight values of eight coefficients, times the square root of 8, by 11 products: the algorithm of
-/// Loeffler, Ligtenberg and Moschytz (ICASSP 1989), with the factors of libjpeg's `jidctint.c`.
+/// Eight values of eight coefficients, times the square root of 8. libjpeg's `jidctint.c` has the algorithm of
+/// Loeffler, Ligtenberg and Moschytz (ICASSP 1989): 11 products and sums between them. Here the sums are
+/// multiplied out, for instructions that multiply and add pairs: the same integers.
 #[inline(always)]
 fn eight<L: Lanes>(input: &[L; 8]) -> [L; 8] {
+    const ODD: [[i16; 4]; 4] = [
+        [11_363, 9_633, 6_437, 2_260],
+        [9_633, -2_259, -11_362, -6_436],
+        [6_437, -11_362, 2_261, 9_633],
+        [2_260, -6_436, 9_633, -11_363],
+    ];
     let [c0, c1, c2, c3, c4, c5, c6, c7] = *input;
-    let z = (c2 + c6) * 4_433;
-    let (low, high) = (z - c6 * 15_137, z + c2 * 6_270);
     let (sum, difference) = ((c0 + c4).shifted::<DIGITS>(), (c0 - c4).shifted::<DIGITS>());
+    let pairs = L::pairs(c2, c6);
+    let (low, high) = (L::products(pairs, [4_433, -10_704]), L::products(pairs, [10_703, 4_433]));
     let even = [sum + high, difference + low, difference - low, sum - high];
 
-    let (z1, z2, z3, z4) = (c7 + c1, c5 + c3, c7 + c3, c5 + c1);
-    let z5 = (z3 + z4) * 9_633;
-    let (z1, z2) = (z1 * -7_373, z2 * -20_995);
-    let (z3, z4) = (z5 - z3 * 16_069, z5 - z4 * 3_196);
-    let odd =
-        [c1 * 12_299 + z1 + z4, c3 * 25_172 + z2 + z3, c5 * 16_819 + z2 + z4, c7 * 2_446 + z1 + z3];
+    let pairs = [L::pairs(c1, c3), L::pairs(c5, c7)];
     let mut output = [c0; 8];
-    for x in 0..4 {
-        output[x] = even[x] + odd[x];
-        output[7 - x] = even[x] - odd[x];
+    for (x, [f1, f3, f5, f7]) in ODD.into_iter().enumerate() {
+        let odd = L::products(pairs[0], [f1, f3]) + L::products(pairs[1], [f5, f7]);
+        output[x] = even[x] + odd;
+        output[7 - x] = even[x] - odd;
     }
     output
 }
@@ -170,18 +173,24 @@ fn eight<L: Lanes>(input: &[L; 8]) -> [L; 8] {
 #[inline(always)]
 fn smaller<L: Lanes, const HALF: usize, const SIDE: usize>(
     input: &[L; 8],
-    factors: &[[i32; 8]; HALF],
+    factors: &[[i16; 8]; HALF],
 ) -> [L; SIDE] {
+    // Of even and of odd coefficients, the lower and the higher ones.
+    const FIRST: [usize; 4] = [0, 4, 1, 5];
+    let mut pairs = [L::pairs(input[0], input[2]); 4];
+    for at in 1..4 {
+        pairs[at] = L::pairs(input[FIRST[at]], input[FIRST[at] + 2]);
+    }
     let mut output = [L::splat(0); SIDE];
     for (x, factors) in factors.iter().enumerate() {
-        let mut sums = [L::splat(0); 2];
-        for (coefficient, factor) in factors.iter().enumerate() {
-            if *factor != 0 {
-                let sum = &mut sums[coefficient % 2];
-                *sum = *sum + input[coefficient] * *factor;
+        let mut sums = [L::splat(0); 4];
+        for at in 0..4 {
+            let factors = [factors[FIRST[at]], factors[FIRST[at] + 2]];
+            if factors != [0, 0] {
+                sums[at] = L::products(pairs[at], factors);
             }
         }
-        let [even, odd] = sums;
+        let (even, odd) = (sums[0] + sums[1], sums[2] + sums[3]);
         output[SIDE - 1 - x] = even - odd;
         output[x] = even + odd;
     }

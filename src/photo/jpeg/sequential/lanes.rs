@@ -2,18 +2,24 @@
 //!
 //! Written out, as the compiler leaves plain loops over such arrays in pieces, or in single values.
 
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Sub};
 
 use super::block::LANES;
 
 /// Values of 32 bits, one a block. Damaged data may hold any coefficients: values overflow, and the pixels are
 /// wrong either way.
-pub(super) trait Lanes:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<i32, Output = Self>
-{
+pub(super) trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> {
+    /// Two values a block, of 16 bits.
+    type Pairs: Copy;
+
     fn splat(value: i32) -> Self;
 
     fn load(values: &[i16; LANES]) -> Self;
+
+    fn pairs(first: Self, second: Self) -> Self::Pairs;
+
+    /// The first values times the first factor, and the second times the second.
+    fn products(pairs: Self::Pairs, factors: [i16; 2]) -> Self;
 
     /// Times a power of two.
     fn shifted<const DIGITS: i32>(self) -> Self;
@@ -30,6 +36,8 @@ pub(super) trait Lanes:
 pub(super) struct Portable([i32; LANES]);
 
 impl Lanes for Portable {
+    type Pairs = [[i16; 2]; LANES];
+
     #[inline(always)]
     fn splat(value: i32) -> Self {
         Self([value; LANES])
@@ -38,6 +46,19 @@ impl Lanes for Portable {
     #[inline(always)]
     fn load(values: &[i16; LANES]) -> Self {
         Self(values.map(i32::from))
+    }
+
+    #[inline(always)]
+    fn pairs(first: Self, second: Self) -> Self::Pairs {
+        std::array::from_fn(|lane| [first.0[lane] as i16, second.0[lane] as i16])
+    }
+
+    #[inline(always)]
+    fn products(pairs: Self::Pairs, factors: [i16; 2]) -> Self {
+        let [a, b] = factors.map(i32::from);
+        Self(
+            pairs.map(|[first, second]| (i32::from(first) * a).wrapping_add(i32::from(second) * b)),
+        )
     }
 
     #[inline(always)]
@@ -74,15 +95,6 @@ impl Sub for Portable {
     }
 }
 
-impl Mul<i32> for Portable {
-    type Output = Self;
-
-    #[inline(always)]
-    fn mul(self, factor: i32) -> Self {
-        Self(self.0.map(|value| value.wrapping_mul(factor)))
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::x86::Avx2;
 
@@ -90,7 +102,7 @@ pub(super) use self::x86::Avx2;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Add, LANES, Lanes, Mul, Sub};
+    use super::{Add, LANES, Lanes, Sub};
 
     /// Eight values in a register. May only be made, and used, where the processor has AVX2.
     #[derive(Clone, Copy)]
@@ -98,6 +110,8 @@ mod x86 {
 
     // SAFETY: of all below: the type is named only by code that runs where the processor has AVX2.
     impl Lanes for Avx2 {
+        type Pairs = Self;
+
         #[inline(always)]
         fn splat(value: i32) -> Self {
             // SAFETY: as above.
@@ -108,6 +122,22 @@ mod x86 {
         fn load(values: &[i16; LANES]) -> Self {
             // SAFETY: as above, and 16 bytes are there.
             unsafe { Self(_mm256_cvtepi16_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
+        }
+
+        #[inline(always)]
+        fn pairs(first: Self, second: Self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let upper = _mm256_slli_epi32::<16>(second.0);
+                Self(_mm256_blend_epi16::<0b1010_1010>(first.0, upper))
+            }
+        }
+
+        #[inline(always)]
+        fn products(pairs: Self, [first, second]: [i16; 2]) -> Self {
+            let factors = i32::from(second) << 16 | i32::from(first as u16);
+            // SAFETY: as above.
+            unsafe { Self(_mm256_madd_epi16(pairs.0, _mm256_set1_epi32(factors))) }
         }
 
         #[inline(always)]
@@ -169,16 +199,6 @@ mod x86 {
         fn sub(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { Self(_mm256_sub_epi32(self.0, other.0)) }
-        }
-    }
-
-    impl Mul<i32> for Avx2 {
-        type Output = Self;
-
-        #[inline(always)]
-        fn mul(self, factor: i32) -> Self {
-            // SAFETY: as above.
-            unsafe { Self(_mm256_mullo_epi32(self.0, _mm256_set1_epi32(factor))) }
         }
     }
 }

@@ -15,15 +15,15 @@ use anyhow::Context as _;
 use clap::{ValueEnum, ValueHint};
 use likeness::embedding::Embedding;
 use likeness::filter::Filter;
-use likeness::index::Search;
+use likeness::index;
 use likeness::library::Library;
 use likeness::photo::Region;
-use likeness::query::{FindOptions, Match, Ranking};
+use likeness::query::{FindOptions, Match, Ranking, Search};
 use likeness::record::{ImageId, ModelFingerprint};
 use likeness::web::FetchOptions;
 
-use ask::{Asker, Local, Network, Query};
-use batch::Batch;
+use ask::{Asker, Known, Local, Network, Query};
+use batch::{Answers, Batch};
 use show::Format;
 
 #[cfg(feature = "remote")]
@@ -137,7 +137,7 @@ pub(crate) struct Args {
     #[cfg(feature = "remote")]
     #[arg(
         long, value_name = "ADDRESS",
-        conflicts_with_all = ["queries", "search", "rank", "exact", "model"]
+        conflicts_with_all = ["search", "rank", "exact", "model"]
     )]
     remote: Option<String>,
 
@@ -170,12 +170,12 @@ enum How {
     Exact,
 }
 
-impl From<How> for Search {
+impl From<How> for index::Search {
     fn from(how: How) -> Self {
         match how {
-            How::Auto => Search::Auto,
-            How::Hnsw => Search::Hnsw,
-            How::Exact => Search::Exact,
+            How::Auto => Self::Auto,
+            How::Hnsw => Self::Hnsw,
+            How::Exact => Self::Exact,
         }
     }
 }
@@ -235,9 +235,13 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     if let Some(from) = &args.queries {
         let queries = batch::queries(from)?;
-        let search = &library.prepare_search(&model, &options, &context.watch())?;
+        let search = library.prepare_search(&model, &options, &context.watch())?;
+        let open = || -> anyhow::Result<Box<dyn Answers + '_>> {
+            let library = Library::open_existing(&context.library)?;
+            Ok(Box::new(Near { local: Local { library, model: &model }, search: &search }))
+        };
         let (network, exclude_query) = (&network(1), args.exclude_query);
-        let batch = Batch { context, network, search, fetch, exclude_query, workers: cores };
+        let batch = Batch { context, network, open: &open, fetch, exclude_query, workers: cores };
         return batch::run(&batch, queries);
     }
     let network = network(cores);
@@ -246,6 +250,22 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     (query, options.exclude) = asked(&args, &Asker::new(&local, &network, fetch))?;
     let matches = library.find(&model, &query, &options, &context.watch())?;
     print(&args, &matches, context)
+}
+
+/// The library, opened by a thread of its own, and what is wanted of it.
+struct Near<'a> {
+    local: Local<'a, Library>,
+    search: &'a Search,
+}
+
+impl Answers for Near<'_> {
+    fn known(&self) -> &dyn Known {
+        &self.local
+    }
+
+    fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>> {
+        Ok(self.local.library.answer(self.search, query, &exclude)?)
+    }
 }
 
 /// The vector that is asked with, and the images to leave out.
@@ -277,5 +297,6 @@ fn network<'a>(
     context: &'a Context,
 ) -> Network<'a> {
     let (decoding, running) = (args.decoding.options(), args.running);
-    Network { context, model, fingerprint, running, decoding, opened: Mutex::default(), threads }
+    let (collection, opened) = (None, Mutex::default());
+    Network { context, model, fingerprint, collection, running, decoding, opened, threads }
 }

@@ -168,6 +168,7 @@ fn what_is_pushed_is_found_as_in_the_library(server: &Server) {
             let near = sandbox.run(&near).exits(0).json();
             same_hits(&collection.find(&[query, "--exclude-query", "-k", "3"]), &near);
         }
+        many_queries_are_answered_as_in_the_library(&sandbox, &collection, query);
         // An indexed picture needs neither model nor runtime.
         let photo = sandbox.path("photos/3.jpg");
         let args = ["find", photo.to_str().unwrap(), "--remote", &collection.1, "-k", "1"];
@@ -181,6 +182,32 @@ fn what_is_pushed_is_found_as_in_the_library(server: &Server) {
         let high = collection.find(&[query, "--min-score", "0.999999"]);
         assert_eq!(high, Value::Array(vec![]));
     }
+}
+
+fn many_queries_are_answered_as_in_the_library(
+    sandbox: &Sandbox,
+    collection: &Collection<'_>,
+    query: &str,
+) {
+    let list = sandbox.path("list.txt");
+    let queries: Vec<String> = (1..=20).map(|id| format!("id:{id}")).collect();
+    fs::write(&list, [query, &queries.join("\n"), "id:99"].join("\n")).unwrap();
+    let args = ["find", "--queries", list.to_str().unwrap(), "-k", "4", "--exclude-query"];
+    let near = sandbox.run(&[&args[..], &["--exact"]].concat()).exits(3).stdout;
+    let far = [&args[..], &["--remote", &collection.1]].concat();
+    let far = collection.0.run(&Sandbox::new(), &far).exits(3);
+    let far = far.says("1 of 22 queries could not be answered");
+    let lines = |text: &[u8]| -> Vec<Value> {
+        let text = std::str::from_utf8(text).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (near, far) = (lines(&near), lines(&far.stdout));
+    assert_eq!((near.len(), far.len()), (22, 22));
+    for (far, near) in far.iter().zip(&near).take(21) {
+        assert_eq!(far["query"], near["query"]);
+        same_hits(&far["hits"], &near["hits"]);
+    }
+    assert!(far[21]["error"].as_str().unwrap().contains("holds no image 99"), "{}", far[21]);
 }
 
 fn only_what_changed_is_pushed_again(server: &Server) {

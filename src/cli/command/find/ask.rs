@@ -1,5 +1,6 @@
 //! From what stands on the command line to the vector that is asked with.
 
+use std::borrow::Borrow;
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -97,26 +98,26 @@ pub(super) trait Known {
 }
 
 /// A library on this machine, and the model whose vectors are compared.
-pub(super) struct Local<'a> {
-    pub(super) library: &'a Library,
+pub(super) struct Local<'a, L> {
+    pub(super) library: L,
     pub(super) model: &'a ModelRecord,
 }
 
-impl Known for Local<'_> {
+impl<L: Borrow<Library>> Known for Local<'_, L> {
     fn embedding_of(&self, id: ImageId) -> anyhow::Result<Embedding> {
-        Ok(self.library.embedding_of(self.model, id)?)
+        Ok(self.library.borrow().embedding_of(self.model, id)?)
     }
 
     fn find_same(&self, photo: &PhotoBytes) -> anyhow::Result<Option<(ImageId, Embedding)>> {
-        Ok(self.library.find_same(self.model, photo)?)
+        Ok(self.library.borrow().find_same(self.model, photo)?)
     }
 
     fn same_image(&self, photo: &PhotoBytes) -> anyhow::Result<Option<ImageId>> {
-        Ok(self.library.catalog().image_with_content(&photo.hash())?)
+        Ok(self.library.borrow().catalog().image_with_content(&photo.hash())?)
     }
 
     fn path_of(&self, id: ImageId) -> anyhow::Result<PathBuf> {
-        Ok(self.library.catalog().image(id)?.ok_or(Error::NoSuchImage { id })?.path)
+        Ok(self.library.borrow().catalog().image(id)?.ok_or(Error::NoSuchImage { id })?.path)
     }
 }
 
@@ -127,6 +128,8 @@ pub(super) struct Network<'a> {
     pub(super) model: &'a str,
     /// That of the vectors that are compared.
     pub(super) fingerprint: ModelFingerprint,
+    /// The collection that holds those, where it is not the library.
+    pub(super) collection: Option<String>,
     pub(super) running: Running,
     pub(super) decoding: DecodeOptions,
     pub(super) opened: Mutex<Option<Arc<(Engine, FeatureSession)>>>,
@@ -143,8 +146,13 @@ impl Network<'_> {
         let watch = self.context.watch();
         let network = self.context.network_of(self.model, &watch)?;
         if network.fingerprint != self.fingerprint {
-            let (indexed, found) = (self.fingerprint, network.fingerprint);
-            return Err(Error::ModelChanged { name: self.model.to_owned(), indexed, found }.into());
+            let name = self.model.to_owned();
+            let (held, found) = (self.fingerprint, network.fingerprint);
+            return Err(match self.collection.clone() {
+                Some(address) => Error::RemoteModel { address, name, held, found },
+                None => Error::ModelChanged { name, indexed: held, found },
+            }
+            .into());
         }
         let runtime = self.context.runtime(self.running.device);
         let engine = Engine::new(network, runtime, self.decoding.clone())

@@ -8,14 +8,14 @@ use std::thread;
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, bounded};
-use likeness::library::Library;
-use likeness::query::Search;
-use likeness::record::PathBytes;
+use likeness::embedding::Embedding;
+use likeness::query::Match;
+use likeness::record::{ImageId, PathBytes};
 use likeness::scan::{self, Found, Selection};
 use likeness::web::FetchOptions;
 use serde_json::{Value, json};
 
-use super::ask::{Asker, Local, Network, Query, Source};
+use super::ask::{Asker, Known, Network, Query, Source};
 use super::show;
 use crate::cli::context::Context;
 use crate::cli::exit::{self, Exit};
@@ -23,11 +23,22 @@ use crate::cli::exit::{self, Exit};
 /// Queries, or what kept one from being read, in order.
 type Queries = Box<dyn Iterator<Item = io::Result<PathBytes>> + Send>;
 
+/// What is asked, by one thread.
+pub(super) trait Answers {
+    fn known(&self) -> &dyn Known;
+
+    /// The most similar images but these.
+    fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>>;
+}
+
+/// Opens what is asked, for one thread.
+type Open<'a> = dyn Fn() -> anyhow::Result<Box<dyn Answers + 'a>> + Sync + 'a;
+
 /// What the answers to all queries share.
 pub(super) struct Batch<'a> {
     pub(super) context: &'a Context,
     pub(super) network: &'a Network<'a>,
-    pub(super) search: &'a Search,
+    pub(super) open: &'a Open<'a>,
     pub(super) fetch: FetchOptions,
     pub(super) exclude_query: bool,
     pub(super) workers: usize,
@@ -93,11 +104,11 @@ pub(super) fn run(batch: &Batch<'_>, queries: Queries) -> anyhow::Result<Exit> {
         for _ in 0..batch.workers {
             let (take, answer) = (take.clone(), answer.clone());
             scope.spawn(move || {
-                let library = Library::open_existing(&batch.context.library);
+                let opened = (batch.open)();
                 for (number, query) in take {
-                    let answered = match &library {
-                        Ok(library) => batch.answer(library, query),
-                        Err(error) => Err(json!({ "error": error.to_string() })),
+                    let answered = match &opened {
+                        Ok(answers) => batch.answer(&**answers, query),
+                        Err(error) => Err(json!({ "error": format!("{error:#}") })),
                     };
                     if batch.context.watch().is_cancelled()
                         || answer.send((number, answered)).is_err()
@@ -114,7 +125,7 @@ pub(super) fn run(batch: &Batch<'_>, queries: Queries) -> anyhow::Result<Exit> {
 }
 
 impl Batch<'_> {
-    fn answer(&self, library: &Library, query: io::Result<PathBytes>) -> Result<Value, Value> {
+    fn answer(&self, answers: &dyn Answers, query: io::Result<PathBytes>) -> Result<Value, Value> {
         let query = query
             .map_err(|error| json!({ "error": format!("cannot read the queries: {error}") }))?;
         let path = query.to_path();
@@ -122,10 +133,10 @@ impl Batch<'_> {
         let answer = || -> anyhow::Result<Value> {
             let parsed = Query::parse(path.as_os_str())?;
             anyhow::ensure!(parsed.source != Source::Stdin, "`-` cannot stand among many queries");
-            let local = Local { library, model: self.search.model() };
-            let asked = Asker::new(&local, self.network, self.fetch).ask(&parsed.source, None)?;
-            let exclude: Vec<_> = asked.id.filter(|_| self.exclude_query).into_iter().collect();
-            let matches = library.answer(self.search, &asked.embedding, &exclude)?;
+            let asker = Asker::new(answers.known(), self.network, self.fetch);
+            let asked = asker.ask(&parsed.source, None)?;
+            let exclude = asked.id.filter(|_| self.exclude_query).into_iter().collect();
+            let matches = answers.find(&asked.embedding, exclude)?;
             let hits: Vec<Value> = matches.iter().zip(1..).map(show::to_json).collect();
             Ok(json!({ "query": name, "hits": hits }))
         };

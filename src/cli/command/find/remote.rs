@@ -3,23 +3,32 @@
 use std::path::PathBuf;
 
 use likeness::embedding::Embedding;
-use likeness::error::Error;
 use likeness::photo::PhotoBytes;
 use likeness::progress::Watch;
+use likeness::query::Match;
 use likeness::record::ImageId;
 use likeness::remote::Address;
 use likeness::served::{Served, ServedOptions};
 use likeness::web::FetchOptions;
 
-use super::ask::{Asker, Known};
+use super::ask::{Asker, Known, Network};
+use super::batch::{self, Answers, Batch};
 use super::{Args, asked, network, print};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
-/// A collection on a server.
+/// A collection on a server, and what is wanted of it.
 struct Far<'a> {
-    served: &'a Served,
+    served: Served,
+    options: ServedOptions,
     watch: Watch<'a>,
+}
+
+impl Far<'_> {
+    fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>> {
+        let options = ServedOptions { exclude, ..self.options.clone() };
+        Ok(self.served.find(query, &options, &self.watch)?)
+    }
 }
 
 impl Known for Far<'_> {
@@ -40,29 +49,42 @@ impl Known for Far<'_> {
     }
 }
 
+impl Answers for Far<'_> {
+    fn known(&self) -> &dyn Known {
+        self
+    }
+
+    fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>> {
+        Far::find(self, query, exclude)
+    }
+}
+
 pub(super) fn run(args: &Args, address: &str, context: &Context) -> anyhow::Result<Exit> {
     let address: Address = address.parse()?;
     context.may_ask(&address)?;
-    let watch = context.watch();
-    let served = Served::open(&address, &args.server.options(), &watch)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let network = network(args, (served.model(), served.fingerprint()), cores, context);
-    let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };
-    let far = Far { served: &served, watch };
-    let asked = asked(args, &Asker::new(&far, &network, fetch));
-    let (query, exclude) = asked.map_err(|error| match error.downcast_ref() {
-        Some(Error::ModelChanged { name, indexed: held, found }) => {
-            let (address, name) = (address.to_string(), name.clone());
-            Error::RemoteModel { address, name, held: *held, found: *found }.into()
-        }
-        _ => error,
-    })?;
-    let options = ServedOptions {
-        k: args.k,
-        min_score: args.min_score,
-        exclude,
-        filter: args.filter.clone(),
+    let open = || -> anyhow::Result<Far<'_>> {
+        let watch = context.watch();
+        let served = Served::open(&address, &args.server.options(), &watch)?;
+        let (k, min_score, filter) = (args.k, args.min_score, args.filter.clone());
+        let options = ServedOptions { k, min_score, exclude: Vec::new(), filter };
+        Ok(Far { served, options, watch })
     };
-    let matches = served.find(&query, &options, &watch)?;
-    print(args, &matches, context)
+    let far = open()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = (far.served.model(), far.served.fingerprint());
+    let network = |threads| Network {
+        collection: Some(address.to_string()),
+        ..network(args, model, threads, context)
+    };
+    let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };
+    if let Some(from) = &args.queries {
+        let queries = batch::queries(from)?;
+        let open = || -> anyhow::Result<Box<dyn Answers + '_>> { Ok(Box::new(open()?)) };
+        let (network, exclude_query) = (&network(1), args.exclude_query);
+        let batch = Batch { context, network, open: &open, fetch, exclude_query, workers: cores };
+        return batch::run(&batch, queries);
+    }
+    let network = network(cores);
+    let (query, exclude) = asked(args, &Asker::new(&far, &network, fetch))?;
+    print(args, &far.find(&query, exclude)?, context)
 }

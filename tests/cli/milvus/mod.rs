@@ -4,6 +4,7 @@
 //! gigabytes, is left out with `LIKENESS_TEST_STANDALONE=0`; `MILVUS_URI` and `MILVUS_TOKEN` name a third.
 
 mod server;
+mod tls;
 
 use std::ffi::OsStr;
 use std::fs;

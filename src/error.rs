@@ -527,6 +527,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// What is in the program itself.
+    #[error("model `{name}` is part of likeness: it can be neither removed nor replaced")]
+    ModelOfLikeness {
+        /// The name.
+        name: String,
+    },
     /// A manifest that cannot be understood.
     #[error("the model manifest {origin} cannot be used")]
     ModelManifest {
@@ -773,6 +779,9 @@ impl Error {
                 "name a folder with photos of the kind that will be indexed".into()
             }
             Error::ModelNotInstalled { .. } => "`likeness model list` shows what there is".into(),
+            Error::ModelOfLikeness { .. } => {
+                "give another model another name with `--name`, and choose it with `--model`".into()
+            }
             Error::ModelManifest { .. } => {
                 "mend it, or leave it out: `likeness model list` shows what remains".into()
             }

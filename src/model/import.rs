@@ -10,6 +10,7 @@ use super::installed::{Installed, ModelFile};
 use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool, is_name};
 use super::prepare::unfit;
 use super::preset::Preset;
+use super::starter;
 use super::store::ModelStore;
 use super::surgery::take_features;
 use crate::error::{Error, Result};
@@ -63,8 +64,8 @@ impl ModelStore {
     /// the same file in the same way twice changes nothing.
     ///
     /// # Errors
-    /// [`Error::ModelName`]; [`Error::ModelExists`] when another model has the name;
-    /// [`Error::ModelFile`], [`Error::ModelUnsuited`], [`Error::ModelHead`], [`Error::ModelTensor`],
+    /// [`Error::ModelName`]; [`Error::ModelExists`] and [`Error::ModelOfLikeness`] when another model has the
+    /// name; [`Error::ModelFile`], [`Error::ModelUnsuited`], [`Error::ModelHead`], [`Error::ModelTensor`],
     /// [`Error::ModelWidth`] when the file cannot be used; [`Error::Io`].
     pub fn import(
         &self,
@@ -79,12 +80,22 @@ impl ModelStore {
         if !is_name(&entry.name) {
             return Err(Error::ModelName { name: entry.name });
         }
+        let same = |there: &Installed| {
+            there.entry.sha256 == entry.sha256
+                && there.entry.input == entry.input
+                && there.entry.output == entry.output
+        };
+        if starter::bytes_of(&entry.name).is_some() {
+            let there = self.installed(&entry.name)?.filter(same);
+            return there.ok_or(Error::ModelOfLikeness { name: entry.name });
+        }
         let _lock = self.lock(&entry.name, watch)?;
         if let Some(there) = self.installed(&entry.name)? {
-            let same = there.entry.sha256 == entry.sha256
-                && there.entry.input == entry.input
-                && there.entry.output == entry.output;
-            return if same { Ok(there) } else { Err(Error::ModelExists { name: entry.name }) };
+            return if same(&there) {
+                Ok(there)
+            } else {
+                Err(Error::ModelExists { name: entry.name })
+            };
         }
         self.publish(&entry, |copy| copy.write_all(&bytes).map_err(Error::io("copy", file)))
     }
@@ -93,7 +104,8 @@ impl ModelStore {
     /// `output` holds the features.
     ///
     /// # Errors
-    /// [`Error::ModelName`]; [`Error::ModelExists`] when a model has the name; [`Error::Io`].
+    /// [`Error::ModelName`]; [`Error::ModelExists`] and [`Error::ModelOfLikeness`] when a model has the name;
+    /// [`Error::Io`].
     pub fn add(
         &self,
         entry: ModelEntry,
@@ -111,6 +123,9 @@ impl ModelStore {
         };
         if !is_name(&entry.name) {
             return Err(Error::ModelName { name: entry.name });
+        }
+        if starter::bytes_of(&entry.name).is_some() {
+            return Err(Error::ModelOfLikeness { name: entry.name });
         }
         let _lock = self.lock(&entry.name, watch)?;
         if self.installed(&entry.name)?.is_some() {

@@ -214,10 +214,13 @@ impl ModelStore {
     /// with it stay usable, and it may be installed again under any name.
     ///
     /// # Errors
-    /// [`Error::ModelNotInstalled`]; [`Error::Io`].
+    /// [`Error::ModelNotInstalled`]; [`Error::ModelOfLikeness`]; [`Error::Io`].
     pub fn remove(&self, name: &str) -> Result<()> {
         let folder = self.config.folder.join(name);
         if !is_name(name) || !folder.is_dir() {
+            if starter::bytes_of(name).is_some() {
+                return Err(Error::ModelOfLikeness { name: name.to_owned() });
+            }
             return Err(Error::ModelNotInstalled { name: name.to_owned() });
         }
         if let Ok(Some(installed)) = read_installed(&folder) {

@@ -238,11 +238,14 @@ fn a_starter_by_choice_stays() {
     let back = with_mirror(&sandbox, &["index", "--model", STARTER, "--json"]).exits(0).json();
     assert_eq!((&back["embedded"], &back["handover"]), (&json!(0), &Value::Null));
     assert_eq!(catalog(&sandbox)["model"], STARTER);
-    // Nothing was installed for it, and its name is its own.
-    assert!(!sandbox.path("home/data/likeness/models/starter").exists());
+    // Its name is its own, and nothing is installed for it.
     let import = tiny_network::mirror().join("tiny.onnx");
     let import = ["model", "import", import.to_str().unwrap(), "--name", STARTER];
-    alone(&sandbox, &import).exits(1).says("another model is named `starter` already");
+    for args in [&import[..], &["model", "remove", STARTER]] {
+        let run = alone(&sandbox, args).exits(1);
+        run.says("`starter` is part of likeness: it can be neither removed nor replaced");
+    }
+    assert!(!sandbox.path("home/data/likeness/models/starter").exists());
 }
 
 #[test]

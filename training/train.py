@@ -38,8 +38,8 @@ def arguments():
     parser.add_argument("--work", default="work", help="checkpoints; a run that was cut off goes on from them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steady", type=int, default=6, help="epochs before the learning rate falls")
-    parser.add_argument("--decay", type=int, default=6, help="epochs while it falls; 0 and 0: patches alone")
+    parser.add_argument("--steady", type=int, default=18, help="epochs before the learning rate falls")
+    parser.add_argument("--decay", type=int, default=12, help="epochs while it falls; 0 and 0: patches alone")
     return parser.parse_args()
 
 

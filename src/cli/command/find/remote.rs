@@ -24,13 +24,6 @@ struct Far<'a> {
     watch: Watch<'a>,
 }
 
-impl Far<'_> {
-    fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>> {
-        let options = ServedOptions { exclude, ..self.options.clone() };
-        Ok(self.served.find(query, &options, &self.watch)?)
-    }
-}
-
 impl Known for Far<'_> {
     fn embedding_of(&self, id: ImageId) -> anyhow::Result<Embedding> {
         Ok(self.served.embedding_of(id, &self.watch)?)
@@ -55,7 +48,8 @@ impl Answers for Far<'_> {
     }
 
     fn find(&self, query: &Embedding, exclude: Vec<ImageId>) -> anyhow::Result<Vec<Match>> {
-        Far::find(self, query, exclude)
+        let options = ServedOptions { exclude, ..self.options.clone() };
+        Ok(self.served.find(query, &options, &self.watch)?)
     }
 }
 

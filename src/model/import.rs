@@ -10,7 +10,7 @@ use super::installed::{Installed, ModelFile};
 use super::manifest::{FeatureRule, ModelEntry, ModelOutput, Pool, is_name};
 use super::prepare::unfit;
 use super::preset::Preset;
-use super::starter;
+use super::starter::STARTER;
 use super::store::ModelStore;
 use super::surgery::take_features;
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ impl ModelStore {
                 && there.entry.input == entry.input
                 && there.entry.output == entry.output
         };
-        if starter::bytes_of(&entry.name).is_some() {
+        if entry.name == STARTER {
             let there = self.installed(&entry.name)?.filter(same);
             return there.ok_or(Error::ModelOfLikeness { name: entry.name });
         }
@@ -124,7 +124,7 @@ impl ModelStore {
         if !is_name(&entry.name) {
             return Err(Error::ModelName { name: entry.name });
         }
-        if starter::bytes_of(&entry.name).is_some() {
+        if entry.name == STARTER {
             return Err(Error::ModelOfLikeness { name: entry.name });
         }
         let _lock = self.lock(&entry.name, watch)?;

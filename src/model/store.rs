@@ -218,7 +218,7 @@ impl ModelStore {
     pub fn remove(&self, name: &str) -> Result<()> {
         let folder = self.config.folder.join(name);
         if !is_name(name) || !folder.is_dir() {
-            if starter::bytes_of(name).is_some() {
+            if name == starter::STARTER {
                 return Err(Error::ModelOfLikeness { name: name.to_owned() });
             }
             return Err(Error::ModelNotInstalled { name: name.to_owned() });

@@ -8,8 +8,9 @@
 use image::DynamicImage;
 
 use super::bits::Bits;
-use super::codes::{Differences, Tables};
+use super::codes::Tables;
 use super::frame::{Component, Frame};
+use super::lookup::Differences;
 use super::segments::{END, Segment, segments};
 use super::{picture, rows};
 

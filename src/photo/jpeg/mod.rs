@@ -10,6 +10,7 @@ mod clipped;
 mod codes;
 mod end;
 mod frame;
+mod lookup;
 mod means;
 mod rows;
 mod segments;

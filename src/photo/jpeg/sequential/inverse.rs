@@ -8,6 +8,29 @@ use super::lanes::Lanes;
 /// The samples of [`LANES`] blocks side by side, row by row; of each row the first `LANES * side` count.
 pub(super) type Samples = [[u8; 8 * LANES]; 8];
 
+/// What each coefficient is multiplied by first, in the order of the data.
+pub(super) type Divisors = [[i16; LANES]; 64];
+
+/// Where in the data each coefficient stands, row by row (T.81, figure A.6): along diagonals.
+const PLACES: [usize; 64] = {
+    let mut places = [0; 64];
+    let (mut at, mut row, mut column) = (0, 0usize, 0usize);
+    while at < 64 {
+        places[row * 8 + column] = at;
+        let is_upward = (row + column).is_multiple_of(2);
+        (row, column) = match (is_upward, row, column) {
+            (true, _, 7) => (row + 1, 7),
+            (true, 0, _) => (0, column + 1),
+            (true, ..) => (row - 1, column + 1),
+            (false, 7, _) => (7, column + 1),
+            (false, _, 0) => (row + 1, 0),
+            (false, ..) => (row + 1, column - 1),
+        };
+        at += 1;
+    }
+    places
+};
+
 /// Binary digits behind the point of the factors.
 const DIGITS: i32 = 13;
 
@@ -20,14 +43,19 @@ const LEFT: i32 = 2;
 /// size, within 1: at 1, 2 and 4 the means of the pixels that a sample stands for, at 3 and 6 the picture
 /// without its higher frequencies.
 #[inline(always)]
-pub(super) fn inverse<L: Lanes>(group: &mut Group, side: usize, samples: &mut Samples) {
+pub(super) fn inverse<L: Lanes>(
+    group: &mut Group,
+    divisors: &Divisors,
+    side: usize,
+    samples: &mut Samples,
+) {
     match side {
-        1 => Means::<1>::inverse::<L>(group, samples),
-        2 => Means::<2>::inverse::<L>(group, samples),
-        3 => Low::<3>::inverse::<L>(group, samples),
-        4 => Means::<4>::inverse::<L>(group, samples),
-        6 => Low::<6>::inverse::<L>(group, samples),
-        _ => Full::inverse::<L>(group, samples),
+        1 => Means::<1>::inverse::<L>(group, divisors, samples),
+        2 => Means::<2>::inverse::<L>(group, divisors, samples),
+        3 => Low::<3>::inverse::<L>(group, divisors, samples),
+        4 => Means::<4>::inverse::<L>(group, divisors, samples),
+        6 => Low::<6>::inverse::<L>(group, divisors, samples),
+        _ => Full::inverse::<L>(group, divisors, samples),
     }
     group[..64].fill([0; LANES]);
 }
@@ -44,12 +72,13 @@ trait Transform<const SIDE: usize> {
 
     /// Columns, then rows.
     #[inline(always)]
-    fn inverse<L: Lanes>(group: &Group, samples: &mut Samples) {
+    fn inverse<L: Lanes>(group: &Group, divisors: &Divisors, samples: &mut Samples) {
         let mut columns_done = [[L::splat(0); 8]; SIDE];
         for column in 0..Self::USED {
             let mut input = [L::splat(0); 8];
             for row in 0..Self::USED {
-                input[row] = L::load(&group[row * 8 + column]);
+                let place = PLACES[row * 8 + column];
+                input[row] = L::multiplied(&group[place], &divisors[place]);
             }
             if column == 0 {
                 // Samples are as much above 0 as coefficients say they are above 128, times 8.
@@ -227,14 +256,18 @@ mod tests {
         let mut state = 3;
         for side in [1, 2, 3, 4, 6, 8] {
             let mut group = EMPTY;
-            for (at, values) in group[..64].iter_mut().enumerate() {
+            let divisors: Divisors = std::array::from_fn(|place| [1 + place as i16 % 3; LANES]);
+            let mut coefficients = [[0; LANES]; 64];
+            for (at, values) in coefficients.iter_mut().enumerate() {
                 // As in photos: the higher, the smaller.
-                let range = 1_500 / (1 + (at / 8).pow(2) + (at % 8).pow(2)) as i64;
-                *values = [(); LANES].map(|()| (split_mix(&mut state) as i64 % (range + 1)) as i16);
+                let range = 500 / (1 + (at / 8).pow(2) + (at % 8).pow(2)) as i64;
+                let coded =
+                    [(); LANES].map(|()| (split_mix(&mut state) as i64 % (range + 1)) as i16);
+                group[PLACES[at]] = coded;
+                *values = coded.map(|value| value * divisors[PLACES[at]][0]);
             }
-            let coefficients = group;
             let mut samples = [[0; 8 * LANES]; 8];
-            inverse::<Portable>(&mut group, side, &mut samples);
+            inverse::<Portable>(&mut group, &divisors, side, &mut samples);
             assert_eq!(group, EMPTY);
             for (lane, y, x) in
                 (0..LANES * side * side).map(|i| (i % LANES, i / LANES / side, i / LANES % side))

@@ -14,7 +14,8 @@ pub(super) trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> {
 
     fn splat(value: i32) -> Self;
 
-    fn load(values: &[i16; LANES]) -> Self;
+    /// Products that are cut to 16 bits.
+    fn multiplied(values: &[i16; LANES], factors: &[i16; LANES]) -> Self;
 
     fn pairs(first: Self, second: Self) -> Self::Pairs;
 
@@ -44,8 +45,8 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn load(values: &[i16; LANES]) -> Self {
-        Self(values.map(i32::from))
+    fn multiplied(values: &[i16; LANES], factors: &[i16; LANES]) -> Self {
+        Self(std::array::from_fn(|lane| values[lane].wrapping_mul(factors[lane]).into()))
     }
 
     #[inline(always)]
@@ -119,9 +120,13 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn load(values: &[i16; LANES]) -> Self {
-            // SAFETY: as above, and 16 bytes are there.
-            unsafe { Self(_mm256_cvtepi16_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
+        fn multiplied(values: &[i16; LANES], factors: &[i16; LANES]) -> Self {
+            // SAFETY: as above, and 16 bytes are in either.
+            unsafe {
+                let values = _mm_loadu_si128(values.as_ptr().cast());
+                let factors = _mm_loadu_si128(factors.as_ptr().cast());
+                Self(_mm256_cvtepi16_epi32(_mm_mullo_epi16(values, factors)))
+            }
         }
 
         #[inline(always)]

@@ -14,12 +14,13 @@ use std::ops::Range;
 
 use image::DynamicImage;
 
-use self::block::{Decoder, EMPTY, LANES};
+use self::block::{Decoder, LANES};
 use self::lanes::{Lanes, Portable};
 use self::plane::Plane;
 use super::bits::Bits;
-use super::codes::{Coefficients, Differences, Tables};
+use super::codes::Tables;
 use super::frame::{Component, Frame};
+use super::lookup::{Coefficients, Differences};
 use super::segments::segments;
 use super::{picture, rows};
 use crate::photo::resize::Part;
@@ -106,15 +107,14 @@ impl<'a> Scan<'a> {
                 let first = tables.first.get(table(selector[1] >> 4))?.as_ref()?;
                 let others = tables.others.get(table(selector[1]))?.as_ref()?;
                 let divisors = tables.divisors[component.table].as_ref()?;
-                let decoder =
-                    Decoder::new(Differences::new(first), Coefficients::new(others), divisors);
                 let is_meant = component.id == selector[0];
                 let sampling = Sampling::new(component.blocks, most, eighths)?;
+                let decoder = Decoder::new(Differences::new(first), Coefficients::new(others));
                 let whole = (
                     (frame.width * component.blocks.0 * sampling.side).div_ceil(8 * most.0),
                     (frame.height * component.blocks.1 * sampling.side).div_ceil(8 * most.1),
                 );
-                is_meant.then(|| Plane::new(decoder, sampling, whole, &columns))
+                is_meant.then(|| Plane::new(decoder, divisors, sampling, whole, &columns))
             });
         Some(Self {
             planes: planes.collect::<Option<_>>()?,
@@ -162,7 +162,6 @@ impl<'a> Scan<'a> {
     fn run_by<L: Lanes>(&mut self, coded: &[u8], is_rgb: bool, to: &mut Rows<'_>) -> Option<()> {
         let mut bits = Bits::new(coded);
         let mut units = 0;
-        let mut aside = EMPTY;
         let mut done = self.rows.start * self.unit.1;
         for row in 0..self.rows.end {
             for column in 0..self.across {
@@ -177,7 +176,7 @@ impl<'a> Scan<'a> {
                         let at = column - self.columns.start;
                         plane.take::<L>(&mut bits, row, at, column + 1 == self.columns.end)?;
                     } else {
-                        plane.pass_over(&mut bits, &mut aside)?;
+                        plane.pass_over(&mut bits)?;
                     }
                 }
             }

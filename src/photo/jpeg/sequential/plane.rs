@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Sampling;
 use super::block::{Decoder, EMPTY, Group, LANES, Unit};
-use super::inverse::{Samples, inverse};
+use super::inverse::{Divisors, Samples, inverse};
 use super::lanes::Lanes;
 use crate::photo::jpeg::bits::Bits;
 use crate::photo::jpeg::rows;
@@ -12,6 +12,7 @@ use crate::photo::jpeg::rows;
 /// The samples of a component.
 pub(super) struct Plane<'a> {
     decoder: Decoder<'a>,
+    divisors: Divisors,
     sampling: Sampling,
     /// The first coefficient of the block before.
     before: i32,
@@ -35,6 +36,7 @@ impl<'a> Plane<'a> {
     /// A plane of a picture that is `whole` samples wide and high; only the units of `columns` are kept.
     pub(super) fn new(
         decoder: Decoder<'a>,
+        divisors: &[u16; 64],
         sampling: Sampling,
         whole: (usize, usize),
         columns: &Range<usize>,
@@ -43,6 +45,7 @@ impl<'a> Plane<'a> {
         let width = columns.len() * blocks.0 * side;
         Self {
             decoder,
+            divisors: divisors.map(|divisor| [divisor as i16; LANES]),
             sampling,
             before: 0,
             groups: vec![EMPTY; blocks.1],
@@ -86,10 +89,9 @@ impl<'a> Plane<'a> {
 
     /// Reads the blocks of a unit that is not kept.
     #[inline(always)]
-    pub(super) fn pass_over(&mut self, bits: &mut Bits<'_>, aside: &mut Group) -> Option<()> {
-        let across = self.sampling.blocks.0 * self.sampling.blocks.1;
-        let to = Unit { groups: std::slice::from_mut(aside), lane: 0, across };
-        self.decoder.read(bits, &mut self.before, to)
+    pub(super) fn pass_over(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        let (across, down) = self.sampling.blocks;
+        self.decoder.pass(bits, &mut self.before, across * down)
     }
 
     /// Puts the samples of a group's blocks where they belong.
@@ -97,7 +99,7 @@ impl<'a> Plane<'a> {
     fn transform<L: Lanes>(&mut self, row: usize, group: usize, blocks: Range<usize>) {
         let side = self.sampling.side;
         let mut samples: Samples = [[0; 8 * LANES]; 8];
-        inverse::<L>(&mut self.groups[group], side, &mut samples);
+        inverse::<L>(&mut self.groups[group], &self.divisors, side, &mut samples);
         for (y, samples) in samples.iter().enumerate().take(side) {
             let start = self.start_of(row * side + y);
             self.samples[start..][blocks.start * side..blocks.end * side]

@@ -128,6 +128,11 @@ impl<'a> Counter<'_, '_, 'a> {
             let kernel: Shape = node.ints("kernel_shape")?.iter().map(|k| *k as u64).collect();
             return Some([&shape[..1], &windows(node, &shape[1..], &kernel)?].concat());
         }
+        if node.is("SpaceToDepth") {
+            let side = u64::try_from(node.int("blocksize", 0)).ok().filter(|side| *side > 0)?;
+            let [channels, height, width] = *shape else { return None };
+            return Some(vec![channels * side * side, height / side, width / side]);
+        }
         if node.is("Flatten") {
             return Some(vec![shape.iter().product()]);
         }
@@ -255,5 +260,21 @@ mod tests {
         assert_eq!(cost.parameters, Some(8 * 27 + 8 + 80));
         // 8 x 8 places without padding.
         assert_eq!(cost.multiply_adds, Some(64 * 8 * 27 + 80));
+    }
+
+    #[test]
+    fn a_convolution_over_quarters_is_counted_where_they_are() {
+        let dims = [Dim::Named("N"), Dim::Fixed(3), Dim::Unknown, Dim::Unknown];
+        let graph = [
+            value_info_field(11, "image", &dims),
+            tensor_field("w", FLOAT, &[8, 12, 2, 2], &[0; 4 * 8 * 48]),
+            node_field("SpaceToDepth", &["image"], "quarters", &[("blocksize", 2)]),
+            node_field("Conv", &["quarters", "w"], "conv", &[]),
+        ];
+        let mut file = Vec::new();
+        put_bytes(&mut file, 7, &graph.concat());
+        let cost = Cost::of(&file, 10, Layout::Nchw).unwrap();
+        // 4 x 4 places among 5 x 5 quarters.
+        assert_eq!(cost.multiply_adds, Some(16 * 8 * 48));
     }
 }

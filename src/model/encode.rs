@@ -13,19 +13,51 @@ pub(crate) fn node_field(
     attributes: &[(&str, i64)],
 ) -> Vec<u8> {
     const INT: i64 = 2;
+    let attributes = attributes.iter().map(|(name, value)| {
+        let mut attribute = named(name, INT);
+        put_int(&mut attribute, 3, *value);
+        attribute
+    });
+    node_of(op, inputs, output, attributes)
+}
+
+/// The same, with attributes that are lists of integers.
+pub(crate) fn node_field_with_lists(
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: &[(&str, &[i64])],
+) -> Vec<u8> {
+    const INTS: i64 = 7;
+    let attributes = attributes.iter().map(|(name, values)| {
+        let mut attribute = named(name, INTS);
+        values.iter().for_each(|value| put_int(&mut attribute, 8, *value));
+        attribute
+    });
+    node_of(op, inputs, output, attributes)
+}
+
+/// The beginning of an attribute.
+fn named(name: &str, kind: i64) -> Vec<u8> {
+    let mut attribute = Vec::new();
+    put_bytes(&mut attribute, 1, name.as_bytes());
+    put_int(&mut attribute, 20, kind);
+    attribute
+}
+
+fn node_of(
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: impl Iterator<Item = Vec<u8>>,
+) -> Vec<u8> {
     let mut node = Vec::new();
     for input in inputs {
         put_bytes(&mut node, 1, input.as_bytes());
     }
     put_bytes(&mut node, 2, output.as_bytes());
     put_bytes(&mut node, 4, op.as_bytes());
-    for (name, value) in attributes {
-        let mut attribute = Vec::new();
-        put_bytes(&mut attribute, 1, name.as_bytes());
-        put_int(&mut attribute, 3, *value);
-        put_int(&mut attribute, 20, INT);
-        put_bytes(&mut node, 5, &attribute);
-    }
+    attributes.for_each(|attribute| put_bytes(&mut node, 5, &attribute));
     let mut field = Vec::new();
     put_bytes(&mut field, 1, &node);
     field

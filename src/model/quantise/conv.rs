@@ -2,6 +2,7 @@
 
 use super::MARK;
 use super::activations::Scale;
+use super::stem::Stem;
 use crate::model::encode::{node_field, tensor_field};
 use crate::model::onnx::{FLOAT, INT8, INT32, Node};
 use crate::model::trace::Trace;
@@ -34,6 +35,8 @@ pub(super) struct Conv<'a> {
     /// `[outputs, inputs of a group, height, width]`.
     shape: [usize; 4],
     groups: usize,
+    /// Where it is computed over quarters of the picture.
+    pub(super) stem: Option<Stem>,
     values: Vec<f32>,
     bias_values: Vec<f32>,
 }
@@ -45,8 +48,9 @@ pub(super) struct Rounded {
 }
 
 impl<'a> Conv<'a> {
-    /// The convolution that `node` is, when its weights are constants in the file.
-    pub(super) fn of(node: &Node<'a>, trace: &Trace<'_, 'a>) -> Option<Self> {
+    /// The convolution that `node` is, when its weights are constants in the file. `alone` says that nothing else looks at
+    /// what goes in.
+    pub(super) fn of(node: &Node<'a>, trace: &Trace<'_, 'a>, alone: bool) -> Option<Self> {
         if !node.is("Conv") {
             return None;
         }
@@ -67,7 +71,8 @@ impl<'a> Conv<'a> {
             && groups > 0
             && shape[0] % groups == 0;
         let output = *node.outputs.first()?;
-        let conv = Self { input, weights, bias, output, shape, groups, values, bias_values };
+        let stem = Stem::of(node, shape, trace).filter(|_| alone);
+        let conv = Self { input, weights, bias, output, shape, groups, stem, values, bias_values };
         (sound && trace.is_dynamic(input)).then_some(conv)
     }
 
@@ -116,7 +121,11 @@ impl<'a> Conv<'a> {
         let floats =
             |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
         let integers: Vec<u8> = bias.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape = self.shape.map(|length| length as i64);
+        let (shape, weights) = match &self.stem {
+            Some(stem) => stem.weights(self.shape, weights),
+            None => (self.shape, weights.to_vec()),
+        };
+        let shape = shape.map(|length| length as i64);
         let (outputs, zeros) = ([shape[0]], vec![0; 4 * bias.len()]);
         let mut fields = Vec::new();
         let mut dequantised = |what: &str, data_type, dims: &[i64], raw: &[u8], scale: &[f32]| {
@@ -131,7 +140,7 @@ impl<'a> Conv<'a> {
             made
         };
         let inputs = [
-            dequantised("weights", INT8, &shape, weights, scales),
+            dequantised("weights", INT8, &shape, &weights, scales),
             dequantised("bias", INT32, &outputs, &integers, bias_scales),
         ];
         Rounded { fields, inputs }
@@ -154,6 +163,7 @@ mod tests {
             output: "out",
             shape: [6, 2, 3, 3],
             groups: 2,
+            stem: None,
             values: (0..6 * 2 * 9).map(|_| even()).collect(),
             bias_values: vec![0.25, -0.5, 1e12, 0.0, 3.0, -7.0],
         }

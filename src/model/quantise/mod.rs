@@ -12,6 +12,7 @@
 mod activations;
 mod conv;
 mod plan;
+mod stem;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,9 @@ pub use conv::WeightBits;
 
 use self::activations::Scale;
 use self::plan::{Plan, is_addition};
-use super::encode::{node_field, node_with_inputs, tensor_field, value_info_field};
+use super::encode::{
+    node_field, node_field_with_lists, node_with_inputs, tensor_field, value_info_field,
+};
 use super::onnx::{Dim, FLOAT, Kind, Model, Node, UINT8};
 use super::trace::Trace;
 use super::wire::Malformed;
@@ -99,7 +102,11 @@ impl Quantiser {
                 pieces.extend(rounding(tensor, *scale).map(Cow::Owned));
             }
         };
-        round(&mut pieces, trace.image.name);
+        let stem = plan.convs.values().find_map(|conv| conv.stem);
+        match scales.get(trace.image.name).filter(|_| stem.is_some()) {
+            Some(scale) => pieces.extend(quartering(trace.image.name, *scale).map(Cow::Owned)),
+            None => round(&mut pieces, trace.image.name),
+        }
         for part in &model.graph.parts {
             match &part.kind {
                 Kind::Node(node) => {
@@ -112,12 +119,16 @@ impl Quantiser {
                         inputs.extend(rounded.inputs.map(Cow::Owned));
                         pieces.extend(rounded.fields.into_iter().map(Cow::Owned));
                     }
-                    let field = match node.is("Sum") && is_addition(node) {
+                    let conv = node.outputs.first().and_then(|name| plan.convs.get(name));
+                    let field = if let Some(stem) = conv.and_then(|conv| conv.stem) {
+                        let names: Vec<&str> = inputs.iter().map(|name| &**name).collect();
+                        let pads = stem.pads();
+                        node_field_with_lists("Conv", &names, node.outputs[0], &[("pads", &pads)])
+                    } else if node.is("Sum") && is_addition(node) {
                         // ONNX Runtime adds two tensors of integers only by this name.
-                        true => {
-                            node_field("Add", &[&*inputs[0], &*inputs[1]], node.outputs[0], &[])
-                        }
-                        false => node_with_inputs(part.raw, &inputs).expect("parsed before"),
+                        node_field("Add", &[&*inputs[0], &*inputs[1]], node.outputs[0], &[])
+                    } else {
+                        node_with_inputs(part.raw, &inputs).expect("parsed before")
                     };
                     pieces.push(Cow::Owned(field));
                     node.outputs.iter().for_each(|output| round(&mut pieces, output));
@@ -165,6 +176,23 @@ fn rounding(tensor: &str, Scale { scale, zero_point }: Scale) -> [Vec<u8>; 4] {
         tensor_field(&zero, UINT8, &[], &[zero_point]),
         node_field("QuantizeLinear", &[tensor, &scale_name, &zero], &eight_bits, &[]),
         node_field("DequantizeLinear", &[&eight_bits, &scale_name, &zero], &name("rounded"), &[]),
+    ]
+}
+
+/// The same of the picture, on whose way lies that each square of pixels is put behind one another.
+fn quartering(image: &str, scale: Scale) -> [Vec<u8>; 5] {
+    let name = |what| format!("{image}{MARK}{what}");
+    let (scale_name, zero) = (name("scale"), name("zero"));
+    let (pixels, quarters) = (name("8bit"), name("quarters"));
+    let [scale_field, zero_field, round, _] = rounding(image, scale);
+    let side = [("blocksize", stem::SIDE as i64)];
+    let back = [quarters.as_str(), &scale_name, &zero];
+    [
+        scale_field,
+        zero_field,
+        round,
+        node_field("SpaceToDepth", &[&pixels], &quarters, &side),
+        node_field("DequantizeLinear", &back, &name("rounded"), &[]),
     ]
 }
 

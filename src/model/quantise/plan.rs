@@ -51,7 +51,9 @@ impl<'a> Plan<'a> {
         for node in graph.nodes() {
             let Some(&output) = node.outputs.first() else { continue };
             let known = |name: &&str| plan.points.iter().any(|point| point.tensor == *name);
-            if let Some(conv) = Conv::of(node, trace) {
+            let alone =
+                node.input(0).and_then(|input| uses.get(input)).is_some_and(|all| all.len() == 1);
+            if let Some(conv) = Conv::of(node, trace, alone) {
                 plan.round(conv.input, None);
                 plan.round(behind_activation(output), None);
                 plan.convs.insert(output, conv);

@@ -97,6 +97,39 @@ fn the_graph_reads_rounded_tensors_and_8_bit_weights() {
 }
 
 #[test]
+fn the_first_convolution_in_steps_of_two_goes_over_quarters_of_the_picture() {
+    let network = |others: &[&str]| {
+        let dims = [Dim::Named("N"), Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)];
+        let mut graph = value_info_field(11, "image", &dims);
+        let lists = [("strides", &[2, 2][..]), ("pads", &[3, 3, 3, 3])];
+        graph.extend(node_field_with_lists("Conv", &["image", "first.w"], "first", &lists));
+        for other in others {
+            graph.extend(node_field(other, &["image"], "other", &[]));
+        }
+        let folded = Folded { opset: 13, graph }.weights("first.w", &[4, 3, 7, 7]);
+        let quantiser =
+            Quantiser::new(folded.node("GlobalAveragePool", &["first"], "features").file());
+        let quantiser = quantiser.unwrap();
+        quantiser.quantise(&seen(&quantiser), WeightBits::Eight)
+    };
+    let bytes = network(&[]);
+    let model = Model::parse(&bytes).unwrap();
+    let trace = Trace::new(&model.graph).unwrap();
+    let conv = trace.maker("first").unwrap();
+    assert_eq!(conv.input(0), Some("image_likeness_rounded"));
+    assert_eq!((conv.ints("strides"), conv.ints("pads")), (None, Some(&[2, 2, 1, 1][..])));
+    let weights = trace.constant("first_likeness_weights_8bit").unwrap();
+    assert_eq!(weights.dims, [4, 12, 4, 4]);
+    let back = trace.maker("image_likeness_rounded").unwrap();
+    let quarters = trace.maker(back.inputs[0]).unwrap();
+    assert_eq!((quarters.op, quarters.int("blocksize", 0)), ("SpaceToDepth", 2));
+
+    let bytes = network(&["Relu"]);
+    let model = Model::parse(&bytes).unwrap();
+    assert!(model.graph.nodes().all(|node| !node.is("SpaceToDepth")), "something else looks at it");
+}
+
+#[test]
 fn what_is_left_of_folded_weights_is_no_input() {
     let mut folded = Folded::new();
     // As before file version 4: the weights that remain, and one that went.

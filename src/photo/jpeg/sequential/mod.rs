@@ -1,9 +1,9 @@
 //! The most common kind of JPEG: Huffman codes in one pass from top to bottom (ITU T.81, annex F).
 //!
 //! Most photos are, and decoding them is what indexing costs beside the network. libjpeg and zune-jpeg decode
-//! every pixel of a picture; here only what the network will see is transformed and coloured, the codes are
-//! looked up two at a time, and eight blocks are transformed at once. At full size the pixels are libjpeg's,
-//! bit by bit.
+//! every pixel of a picture; here only what the network will see is transformed and coloured. The codes are
+//! looked up two at a time, and passed over faster where nothing is seen; eight blocks are transformed at once.
+//! At full size the pixels are libjpeg's, bit by bit.
 
 mod block;
 mod inverse;

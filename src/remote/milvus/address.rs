@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::super::address::invalid;
 use crate::error::Error;
 
 /// The port of a Milvus server that speaks plainly.
@@ -66,10 +67,7 @@ impl FromStr for Address {
     /// Reads `milvus://` or `milvus+tls://`; `http://` and `https://`, as Milvus's own clients write them,
     /// mean the same.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = |reason: &str| Error::RemoteAddress {
-            address: text.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let wrong = |reason: &str| invalid(text, reason);
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "milvus" | "http" => false,

@@ -1,21 +1,14 @@
-//! What a row of a collection holds, and how rows become columns.
+//! How rows become columns.
 //!
 //! Servers before 2.5 have no empty values, so that what a photo does not say is `""`, and coordinates are
 //! 0 where `has_gps` is false. Texts that are compared without regard to case stand there a second time
 //! in lower case, as Milvus compares bytes.
 
-use serde::Serialize;
-
+use super::super::row::{Facts, MAX_TEXT, Row};
 use super::proto::{
     BoolArray, DataType, DoubleArray, FieldData, FloatArray, LongArray, ScalarField, StringArray,
     VectorField, field_data::Field, scalar_field::Data, vector_field,
 };
-use crate::embedding::Embedding;
-use crate::record::ImageId;
-
-/// The longest text of a column in bytes; Milvus's own limit.
-pub const MAX_TEXT: usize = 65_535;
-
 /// The primary key: the image's number.
 pub(super) const ID: &str = "id";
 /// The unit vector.
@@ -24,39 +17,6 @@ pub(super) const EMBEDDING: &str = "embedding";
 pub(super) const RECORD: &str = "record";
 /// BLAKE3 of the file, hexadecimal.
 pub(super) const CONTENT_HASH: &str = "content_hash";
-
-/// What is known of an image, without its vector. All but `record` is there to be filtered by.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Facts {
-    /// The absolute path of its first file; what is not UTF-8 in it is replaced.
-    pub path: String,
-    /// Whether something in `path` was replaced.
-    pub path_lossy: bool,
-    /// The indexed folder that holds that file.
-    pub root: String,
-    /// BLAKE3 of the file, hexadecimal.
-    pub content_hash: String,
-    /// Width in pixels, upright.
-    pub width: u32,
-    /// Height in pixels, upright.
-    pub height: u32,
-    /// The format of the content.
-    pub format: String,
-    /// ISO 8601, or empty.
-    pub taken_at: String,
-    /// Make and model, or empty.
-    pub camera: String,
-    /// The lens's model, or empty.
-    pub lens: String,
-    /// Degrees, north and east positive.
-    pub place: Option<(f64, f64)>,
-    /// 1 to 5 stars, 0 unrated or not said, -1 rejected.
-    pub rating: i8,
-    /// As they are written.
-    pub keywords: Vec<String>,
-    /// All that an answer shows, as JSON text of at most [`MAX_TEXT`] bytes.
-    pub record: String,
-}
 
 /// A column: its name, its type, and what a row has in it.
 struct Column {
@@ -88,15 +48,15 @@ const COLUMNS: [Column; 21] = {
         column("height", Whole(|f| f.height.into())),
         column("megapixels", Double(|f| f64::from(f.width) * f64::from(f.height) / 1e6)),
         column("format", Text(|f| f.format.clone())),
-        column("taken_at", Text(|f| f.taken_at.clone())),
-        column("camera", Text(|f| f.camera.clone())),
-        column("camera_lower", Text(|f| f.camera.to_lowercase())),
-        column("lens", Text(|f| f.lens.clone())),
-        column("lens_lower", Text(|f| f.lens.to_lowercase())),
+        column("taken_at", Text(|f| said(&f.taken_at).to_owned())),
+        column("camera", Text(|f| said(&f.camera).to_owned())),
+        column("camera_lower", Text(|f| said(&f.camera).to_lowercase())),
+        column("lens", Text(|f| said(&f.lens).to_owned())),
+        column("lens_lower", Text(|f| said(&f.lens).to_lowercase())),
         column("has_gps", Bool(|f| f.place.is_some())),
         column("latitude", Double(|f| f.place.map_or(0.0, |(latitude, _)| latitude))),
         column("longitude", Double(|f| f.place.map_or(0.0, |(_, longitude)| longitude))),
-        column("rating", Whole(|f| f.rating.into())),
+        column("rating", Whole(|f| f.rating.unwrap_or(0).into())),
         column("keywords_lower", Text(|f| keywords(&f.keywords).to_lowercase())),
         column(RECORD, Text(|f| f.record.clone())),
     ]
@@ -108,6 +68,10 @@ pub(super) fn columns() -> impl Iterator<Item = (&'static str, DataType)> {
     std::iter::once((ID, DataType::Int64))
         .chain(between)
         .chain(std::iter::once((EMBEDDING, DataType::FloatVector)))
+}
+
+fn said(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
 }
 
 /// Several keywords as one text, each between semicolons; empty where there are none.
@@ -138,24 +102,11 @@ impl Values {
     }
 }
 
-/// A row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// The image.
-    pub id: ImageId,
-    /// Its unit vector.
-    pub embedding: Embedding,
-    /// What is known of it.
-    pub facts: Facts,
-}
-
-impl Row {
-    /// About how many bytes it takes on the way.
-    pub(super) fn bytes(&self) -> usize {
-        let Facts { path, root, camera, lens, record, keywords, .. } = &self.facts;
-        let twice = [path, root, camera, lens].into_iter().chain(keywords).map(String::len);
-        self.embedding.width() * 4 + twice.sum::<usize>() * 2 + record.len() + 256
-    }
+/// About how many bytes a row takes on the way.
+pub(super) fn bytes(row: &Row) -> usize {
+    let Facts { path, root, camera, lens, record, keywords, .. } = &row.facts;
+    let twice = [path, root].into_iter().chain(camera).chain(lens).chain(keywords).map(String::len);
+    row.embedding.width() * 4 + twice.sum::<usize>() * 2 + record.len() + 256
 }
 
 /// The rows as a server takes them, column by column.

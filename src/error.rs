@@ -359,7 +359,7 @@ pub enum Error {
         id: ImageId,
     },
     /// More hits than a server gives.
-    #[error("Milvus gives no more than {most} hits, and {wanted} are asked for")]
+    #[error("servers are asked for up to {most} hits, not {wanted}")]
     RemoteHits {
         /// What was asked for.
         wanted: usize,

@@ -14,6 +14,9 @@ use crate::record::{ContentHash, Hit, ImageId};
 /// The most rows of one call.
 pub const MAX_ROWS: usize = 500;
 
+/// The most rows that one search gives: Milvus's own limit, and of PostgreSQL's answers what easily fits into memory.
+pub const MAX_HITS: usize = 16_384;
+
 /// How a server is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientOptions {
@@ -90,7 +93,7 @@ pub struct Description {
 pub struct Search<'a> {
     /// The vector.
     pub query: &'a Embedding,
-    /// How many rows at most.
+    /// How many rows at most, up to [`MAX_HITS`].
     pub k: usize,
     /// Only rows that pass it; of an image in several places the first is looked at.
     pub filter: Option<&'a Filter>,
@@ -188,8 +191,7 @@ pub trait Collection {
     /// The rows most similar to a vector of the collection's width, best first, equal ones by id.
     ///
     /// # Errors
-    /// Further [`crate::error::Error::RemoteFilter`] for a filter that the server has no words for;
-    /// [`crate::error::Error::RemoteHits`] for more rows than it gives.
+    /// Further [`crate::error::Error::RemoteFilter`] for a filter that the server has no words for.
     fn search(&self, search: Search<'_>, watch: &Watch<'_>) -> Result<Vec<FoundRow>>;
 }
 

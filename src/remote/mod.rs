@@ -13,6 +13,7 @@ mod row;
 
 pub use address::Address;
 pub use collection::{
-    ClientOptions, Collection, Description, FoundRow, IndexKind, MAX_ROWS, Search, connect,
+    ClientOptions, Collection, Description, FoundRow, IndexKind, MAX_HITS, MAX_ROWS, Search,
+    connect,
 };
 pub use row::{Facts, MAX_TEXT, Row};

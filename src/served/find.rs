@@ -8,7 +8,7 @@ use crate::filter::Filter;
 use crate::progress::Watch;
 use crate::query::Match;
 use crate::record::{ContentHash, ImageId, ModelFingerprint};
-use crate::remote::{self, Address, ClientOptions, Collection, Search};
+use crate::remote::{self, Address, ClientOptions, Collection, MAX_HITS, Search};
 
 /// A collection that is ready to be asked.
 pub struct Served {
@@ -87,8 +87,8 @@ impl Served {
         Error::RemoteNoImage { place: self.client.address().place(), id }
     }
 
-    /// The images most similar to `query`, best first, equal ones by id; the scores are the server's
-    /// cosines.
+    /// The images most similar to `query`, best first, equal ones by id; the scores are cosines, in
+    /// Milvus the server's.
     ///
     /// # Errors
     /// [`Error::RemoteFilter`] for a filter that the server has no words for; [`Error::RemoteHolds`] for a query of
@@ -107,6 +107,9 @@ impl Served {
             });
         }
         let asked = options.k + options.exclude.len();
+        if asked > MAX_HITS {
+            return Err(Error::RemoteHits { wanted: asked, most: MAX_HITS });
+        }
         let search = Search { query, k: asked, filter: options.filter.as_ref() };
         let found = self.client.search(search, watch)?;
         let image = |row: &remote::FoundRow| record::image(row.hit.id, &row.record);

@@ -14,9 +14,6 @@ use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::{ContentHash, Hit, ImageId};
 
-/// The most rows that one search gives; Milvus's own limit.
-const MAX_HITS: usize = 16_384;
-
 impl Client {
     /// How many rows there are.
     pub(super) fn counted(&self, watch: &Watch<'_>) -> Result<u64> {
@@ -72,9 +69,6 @@ impl Client {
     /// The rows most similar to a vector.
     pub(super) fn nearest(&self, search: Search<'_>, watch: &Watch<'_>) -> Result<Vec<FoundRow>> {
         let Search { query, k, filter } = search;
-        if k > MAX_HITS {
-            return Err(Error::RemoteHits { wanted: k, most: MAX_HITS });
-        }
         let expression = filter.map(|filter| expression(filter, self.dialect())).transpose();
         let expression = expression.map_err(|Untranslatable(what)| Error::RemoteFilter { what })?;
         let index = match self.index_kind.get() {

@@ -110,6 +110,11 @@ impl Failure {
                 reason,
                 remedy: "make it with `CREATE SCHEMA`, or name another one before the table",
             },
+            &SqlState::UNDEFINED_OBJECT | &SqlState::UNDEFINED_FUNCTION => Error::RemoteUnfit {
+                server,
+                reason,
+                remedy: "put the schema of the extension `vector` on the search path: `ALTER ROLE … SET search_path = …`",
+            },
             &SqlState::INSUFFICIENT_PRIVILEGE => Error::RemoteDenied {
                 server,
                 reason,

@@ -65,6 +65,8 @@ fn what_is_pushed_is_found_as_in_the_library(server: &dyn Server) {
         assert!(said.contains("photos/3.jpg") && said.contains("1.0000"), "{said}");
         let high = collection.find(&[query, "--min-score", "0.999999"]);
         assert_eq!(high, Value::Array(vec![]));
+        let many = ["find", "id:7", "--remote", &collection.1, "-k", "20000"];
+        drop(server.run(&sandbox, &many).exits(1).says("up to 16384 hits, not 20000").says("`-k`"));
     }
 }
 

@@ -58,6 +58,31 @@ pub(super) fn many(count: u32) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.photos("photos", 1);
     sandbox.index(&["photos"]);
+    fill(&sandbox, count - 1);
+    sandbox
+}
+
+/// The same, with images of a made-up model of so many features alone.
+pub(super) fn many_of_width(count: u32, width: u32) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 1);
+    sandbox.index(&["photos"]);
+    let catalog = sandbox.path("home/data/likeness/catalog.sqlite");
+    let catalog = rusqlite::Connection::open(catalog).unwrap();
+    catalog
+        .execute_batch(&format!(
+            "INSERT INTO models (id, fingerprint, name, width, preprocessing)
+             SELECT 99, randomblob(32), 'made', {width}, preprocessing FROM models LIMIT 1;
+             UPDATE library SET current_model = 99, stands_in_for = NULL;"
+        ))
+        .unwrap();
+    drop(catalog);
+    fill(&sandbox, count);
+    sandbox
+}
+
+/// So many made-up images with features of the library's model.
+fn fill(sandbox: &Sandbox, count: u32) {
     let mut catalog = Catalog::open(&sandbox.path("home/data/likeness/catalog.sqlite")).unwrap();
     let model = catalog.current_model().unwrap().unwrap();
     let (root, root_path) = catalog.roots().unwrap().remove(0);
@@ -67,7 +92,7 @@ pub(super) fn many(count: u32) -> Sandbox {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / 16_777_216.0 - 0.5
     };
-    for number in 1..count {
+    for number in 1..=count {
         let path = format!("made/{number}.jpg");
         let hash = ContentHash::from_bytes(*blake3::hash(path.as_bytes()).as_bytes());
         let details = PhotoDetails::default();
@@ -81,7 +106,6 @@ pub(super) fn many(count: u32) -> Sandbox {
         batch.link(root, &file, image).unwrap();
     }
     batch.commit().unwrap();
-    sandbox
 }
 
 /// Begins a push and gives it back as soon as a part of it is acknowledged.

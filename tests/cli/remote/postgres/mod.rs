@@ -13,7 +13,7 @@ use super::claims::{
     a_server_that_dies_is_pushed_to_where_it_ended,
     a_server_that_is_away_for_a_moment_is_waited_for, check_all,
 };
-use super::made::{describe, many};
+use super::made::{describe, many, many_of_width};
 use super::{Collection, Mortal, Server, numbers, same_hits, say};
 use crate::sandbox::{Run, Sandbox};
 use server::{PASSWORD, Postgres};
@@ -22,7 +22,9 @@ use server::{PASSWORD, Postgres};
 fn postgres_serves_a_library() {
     let server = Postgres::start();
     check_all(&server);
-    the_index_chooses_and_the_vectors_order(&server);
+    the_index_chooses_and_the_vectors_order(&server, &many_of_width(3_000, 64), 3_000);
+    the_index_chooses_and_the_vectors_order(&server, &many_of_width(1_500, 2_048), 1_500);
+    what_is_taken_out_is_not_found(&server);
     what_is_empty_is_not_what_is_not_said(&server);
     a_schema_is_a_part_of_the_address(&server);
     a_table_is_what_its_comment_says(&server);
@@ -33,7 +35,7 @@ fn the_named_postgres_serves_a_library() {
     match Postgres::named() {
         Some(server) => {
             check_all(&server);
-            the_index_chooses_and_the_vectors_order(&server);
+            the_index_chooses_and_the_vectors_order(&server, &many_of_width(1_500, 2_048), 1_500);
         }
         None => say("skipped the_named_postgres_serves_a_library: POSTGRES_URI names none"),
     }
@@ -50,17 +52,14 @@ fn postgres_is_waited_for() {
 }
 
 /// Of so many that the planner takes the index; filters let many or few of them pass.
-fn the_index_chooses_and_the_vectors_order(server: &Postgres) {
-    const ROWS: u32 = 3_000;
-    let sandbox = many(ROWS);
-    describe(&sandbox, |number| PhotoDetails {
+fn the_index_chooses_and_the_vectors_order(server: &Postgres, sandbox: &Sandbox, rows: u64) {
+    describe(sandbox, |number| PhotoDetails {
         rating: Some(if number % 50 == 0 { 5 } else { 1 }),
         camera: (number == 1_234).then(|| "Rare One".to_owned()),
         ..PhotoDetails::default()
     });
     let table = Collection::new(server, "indexed");
-    let report = table.push(&sandbox, &[]);
-    assert_eq!(numbers(&report), [ROWS.into(), 0, 0, ROWS.into()]);
+    assert_eq!(numbers(&table.push(sandbox, &[])), [rows, 0, 0, rows]);
     let name = Postgres::name(&table.1);
     let index = server.sql(&format!("SELECT indexdef FROM pg_indexes WHERE tablename = '{name}'"));
     assert!(index.contains("USING hnsw") && index.contains("_cosine_ops"), "{index}");
@@ -88,10 +87,10 @@ fn the_index_chooses_and_the_vectors_order(server: &Postgres) {
         let hit = |hit: &Value| (hit["id"].as_u64().unwrap(), hit["score"].as_f64().unwrap());
         hits.as_array().unwrap().iter().map(hit).collect()
     };
-    for id in [1, 77, 500, 1_500, 2_999] {
+    for id in [2, 77, 500, 1_000, rows] {
         let query = format!("id:{id}");
         let far = scores(&table.find(&[&query]));
-        let every = scores(&exact(&[&query, "-k", "3000"]));
+        let every = scores(&exact(&[&query, "-k", &rows.to_string()]));
         assert_eq!(far.len(), 10);
         // Whatever the index missed, each score is the true one, and the order is that of the scores.
         for (id, score) in &far {
@@ -106,11 +105,14 @@ fn the_index_chooses_and_the_vectors_order(server: &Postgres) {
     // Made-up vectors without any structure are the worst there is for a graph.
     assert!(same * 10 >= all * 7, "{same} of {all}");
 
-    for (filter, passing) in [("rating:5", 60), ("rating:1", 2_940), ("camera:rare", 1)] {
-        for k in [1, 10, 50] {
+    for (filter, passing) in
+        [("rating:5", rows / 50), ("rating:1", rows - rows / 50), ("camera:rare", 1)]
+    {
+        for k in [1, 10, 40] {
             let args = ["id:77", "--where", filter, "-k", &k.to_string()];
             let far = table.find(&args);
-            assert_eq!(far.as_array().unwrap().len(), passing.min(k), "{filter} {k}");
+            let found = far.as_array().unwrap().len() as u64;
+            assert_eq!(found, passing.min(k), "{filter} {k}");
         }
     }
     // Where the index cannot give so many, all that pass are compared.
@@ -118,11 +120,17 @@ fn the_index_chooses_and_the_vectors_order(server: &Postgres) {
         &["id:77", "--where", "rating:5", "-k", "60"][..],
         &["id:77", "--where", "rating:5", "-k", "100"],
         &["id:77", "--where", "camera:rare"],
-        &["id:77", "-k", "3000"],
+        &["id:77", "-k", &rows.to_string()],
     ] {
         same_hits(&table.find(args), &exact(args));
     }
-    // What is put in later is found, too, and what is taken out is not.
+}
+
+fn what_is_taken_out_is_not_found(server: &Postgres) {
+    const ROWS: u32 = 3_000;
+    let sandbox = many(ROWS);
+    let table = Collection::new(server, "taken");
+    table.push(&sandbox, &[]);
     fs::remove_file(sandbox.path("photos/0.jpg")).unwrap();
     sandbox.photo("photos/new.jpg", 5);
     let indexed = sandbox.index(&["photos", "--prune"]);

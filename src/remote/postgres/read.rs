@@ -89,8 +89,7 @@ impl Client {
         }
         let (whole, _) = shape.asked();
         let sql = format!(
-            "SELECT id, record::text, embedding::float4[] FROM {} WHERE {} \
-             ORDER BY embedding <=> {whole}, id LIMIT {}",
+            "SELECT id, record, embedding FROM {} WHERE {} ORDER BY embedding <=> {whole}, id LIMIT {}",
             self.address.quoted(),
             Condition::of(search.filter, 2).sql,
             search.k
@@ -117,7 +116,7 @@ impl Client {
         let (key, _) = shape.key();
         let (whole, asked) = shape.asked();
         let sql = format!(
-            "SELECT id, record::text, embedding::float4[] FROM (\
+            "SELECT id, record, embedding FROM (\
              SELECT id, record, embedding FROM {} WHERE {} ORDER BY {key} <=> {asked} LIMIT {candidates}\
              ) AS candidates ORDER BY embedding <=> {whole}, id LIMIT {}",
             self.address.quoted(),
@@ -135,6 +134,8 @@ impl Client {
         search: &Search<'_>,
         watch: &Watch<'_>,
     ) -> Result<Vec<FoundRow>> {
+        // Outside of it, so that only what is found is turned into what is sent.
+        let sql = format!("SELECT id, record::text, embedding::float4[] FROM ({sql}) AS found");
         let condition = Condition::of(search.filter, 2);
         let query = search.query.as_slice();
         let mut found = self.call("search", watch, async |session: &Session| {
@@ -142,7 +143,7 @@ impl Client {
                 let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
                     vec![(&query, Type::FLOAT4_ARRAY)];
                 parameters.extend(condition.parameters());
-                let rows = session.query_typed(sql, &parameters).await?;
+                let rows = session.query_typed(&sql, &parameters).await?;
                 let found = |row: &SqlRow| {
                     let score = search.query.cosine(&embedding(row, 2)?);
                     let hit = Hit { id: ImageId(row.try_get(0)?), score };

@@ -19,7 +19,7 @@ pub(super) const BEGIN: &str = "BEGIN; SELECT set_config('synchronous_commit', '
                                 WHERE current_setting('synchronous_commit') = 'off'";
 
 impl Client {
-    /// Puts rows in, in one transaction: copied beside the table first, which is the fastest way in.
+    /// Puts rows in, in one transaction: by COPY; where the table has some of them, by way of another table, and so twice.
     pub(super) fn put(
         &self,
         rows: &[Row],
@@ -43,19 +43,17 @@ impl Client {
              ON CONFLICT (id) DO UPDATE SET {}",
             set.collect::<Vec<_>>().join(", ")
         );
-        let begin =
-            format!("{BEGIN}; CREATE TEMP TABLE likeness_rows (LIKE {table}) ON COMMIT DROP");
-        let copy = format!("COPY pg_temp.likeness_rows ({columns}) FROM STDIN (FORMAT binary)");
+        let aside = format!("CREATE TEMP TABLE likeness_rows (LIKE {table}) ON COMMIT DROP");
+        let known = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = ANY ($1))");
+        let ids: Vec<i64> = rows.iter().map(|row| row.id.0).collect();
         let count = self.call("take rows", watch, async |session: &Session| {
-            transaction(session, &begin, async |session| {
-                let sink = session.copy_in(&copy).await?;
-                let mut writer = pin!(BinaryCopyInWriter::new(sink, &row::types()));
-                for row in rows {
-                    let values = row::values(row);
-                    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| &**v).collect();
-                    writer.as_mut().write(&values).await?;
+            transaction(session, BEGIN, async |session| {
+                let known = session.query_typed_one(&known, &[(&ids, Type::INT8_ARRAY)]).await?;
+                if !known.try_get::<_, bool>(0)? {
+                    return copy(session, &table, &columns, rows).await;
                 }
-                writer.finish().await?;
+                session.batch_execute(&aside).await?;
+                copy(session, "pg_temp.likeness_rows", &columns, rows).await?;
                 Ok(session.execute_typed(&upsert, &[]).await?)
             })
             .await
@@ -79,4 +77,17 @@ impl Client {
         })
         .map(drop)
     }
+}
+
+/// Copies rows into a table that has none of them.
+async fn copy(session: &Session, table: &str, columns: &str, rows: &[Row]) -> Result<u64, Failure> {
+    let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
+    let sink = session.copy_in(&sql).await?;
+    let mut writer = pin!(BinaryCopyInWriter::new(sink, &row::types()));
+    for row in rows {
+        let values = row::values(row);
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value).collect();
+        writer.as_mut().write(&values).await?;
+    }
+    Ok(writer.finish().await?)
 }

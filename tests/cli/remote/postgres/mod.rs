@@ -300,7 +300,7 @@ fn what_keeps_postgres_from_serving_is_named() {
         &[],
     );
     told("no such user", &address.replace("likeness@", "ann@"), all, &[]);
-    told("no such database", &server.table("nothing", "table=a"), all, &[]);
+    told("no such database", &server.database("nothing", "&table=a"), all, &[]);
     told("no such index", &address, all, &["--index", "ivf-flat"]);
     told("too many neighbours", &address, all, &["--m", "200"]);
     told("too few candidates", &address, all, &["--ef-construction", "20"]);
@@ -309,10 +309,10 @@ fn what_keeps_postgres_from_serving_is_named() {
     // Who may not bring pgvector in, nor make a table.
     server.sql("CREATE DATABASE bare");
     server.sql("CREATE ROLE guest LOGIN PASSWORD 'guest'");
-    let guest = server.table("bare", "table=a&user=guest&password=guest");
+    let guest = server.database("bare", "&table=a&user=guest&password=guest");
     let guest = guest.replace("likeness@", "");
     told("pgvector may not be brought in", &guest, None, &[]);
-    server.sql_in(&server.table("bare", "").replace("&", ""), "CREATE EXTENSION vector");
+    server.sql_in(&server.database("bare", ""), "CREATE EXTENSION vector");
     told("no table may be made", &guest, None, &[]);
     insta::assert_snapshot!("postgres_errors", errors);
 
@@ -361,7 +361,7 @@ fn a_postgres_that_takes_too_long_is_left() {
     let address = server.address("slow");
     server.run(&sandbox, &["push", &address]).exits(0);
     let name = Postgres::name(&address);
-    let uri = server.table("postgres", "application_name=holder");
+    let uri = server.database("postgres", "&application_name=holder");
     let lock = format!("BEGIN; LOCK TABLE {name}; SELECT pg_sleep(60)");
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| {

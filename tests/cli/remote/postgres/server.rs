@@ -110,16 +110,12 @@ impl Postgres {
     }
 
     fn is_ours(&self) -> bool {
-        !self.base.is_empty() && self.path("data").exists()
+        self.path("data").exists()
     }
 
-    /// Where `find` and `push` would look for a table.
-    pub(super) fn table(&self, database: &str, parameters: &str) -> String {
-        let (server, rest) = self.base.rsplit_once('/').map_or(("", ""), |_| {
-            let at = self.base.find("/postgres?").expect("a server of ours");
-            (&self.base[..at], &self.base[at + "/postgres?".len()..])
-        });
-        format!("{server}/{database}?{rest}&{parameters}")
+    /// The address of another database, with further parameters.
+    pub(super) fn database(&self, name: &str, parameters: &str) -> String {
+        format!("{}{parameters}", self.base.replacen("/postgres?", &format!("/{name}?"), 1))
     }
 
     /// What some SQL says, a line a row.

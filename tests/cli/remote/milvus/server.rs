@@ -252,16 +252,15 @@ impl Server for Milvus {
         if matches!(filter, "keyword:'s*a'" | "keyword:'s?n*'") {
             return Some("Milvus cannot be asked for the keyword");
         }
-        if filter.contains('\\') {
-            return Some("beside `*` or `?`");
-        }
         // By how texts begin, the old engine finds; by what they contain it does not.
-        let begins =
-            ["camera:'canon eos*'", "keyword:*"].contains(&filter) || filter.starts_with("path:'/");
+        let begins = ["camera:'canon eos*'", "lens:'50mm*'", "keyword:*"].contains(&filter)
+            || filter.starts_with("path:'/");
         let contains =
             ["camera:", "lens:", "keyword:", "path:", "root:"].iter().any(|f| filter.contains(f));
-        (self.kind == Kind::Standalone && contains && !begins)
-            .then_some("before 2.4 compares texts whole or by how they begin")
+        if self.kind == Kind::Standalone && contains && !begins {
+            return Some("before 2.4 compares texts whole or by how they begin");
+        }
+        filter.contains('\\').then_some("beside `*` or `?`")
     }
 }
 

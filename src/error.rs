@@ -4,6 +4,7 @@
 //! causes stay typed behind `source()`, and [`Error::hint`] names the command that mends it. A photo
 //! that cannot be read is not an error but data: see [`crate::record::Skipped`].
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,32 @@ use crate::record::{ImageId, ModelFingerprint};
 
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A collection on a server, for people: `table postgres://…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What the server calls it.
+    pub noun: &'static str,
+    /// Its address, without a password.
+    pub address: String,
+}
+
+impl Place {
+    /// The address as a shell takes it.
+    fn quoted(&self) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "+-./:@_%[]".contains(c);
+        match self.address.chars().all(plain) {
+            true => self.address.clone(),
+            false => format!("'{}'", self.address.replace('\'', "'\\''")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.noun, self.address)
+    }
+}
 
 /// Why the library cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -234,14 +261,18 @@ pub enum Error {
         server: String,
         /// What the connection said.
         reason: String,
+        /// What a person may do.
+        remedy: &'static str,
     },
-    /// A server wants another token, or one at all.
-    #[error("{server} lets nobody in with this token: {reason}")]
+    /// A server wants another token or password, or one at all.
+    #[error("{server} does not let you in: {reason}")]
     RemoteDenied {
         /// The server.
         server: String,
         /// What it said.
         reason: String,
+        /// What a person may do.
+        remedy: &'static str,
     },
     /// A server refuses to do something.
     #[error("{server} does not {action}: {reason}")]
@@ -253,35 +284,53 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A server that lacks what likeness needs.
+    #[error("{server} cannot hold the images: {reason}")]
+    RemoteUnfit {
+        /// The server.
+        server: String,
+        /// What it lacks.
+        reason: String,
+        /// What a person may do.
+        remedy: &'static str,
+    },
+    /// An index that a server does not have.
+    #[error("{server} cannot have such an index: {reason}")]
+    RemoteIndex {
+        /// The server.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// There is no such collection.
-    #[error("there is no collection {address}")]
+    #[error("there is no {place}")]
     RemoteMissing {
         /// The collection.
-        address: String,
+        place: Place,
     },
     /// A collection that likeness did not make.
-    #[error("the collection {address} was not made by this version of likeness: {reason}")]
+    #[error("the {place} was not made by this version of likeness: {reason}")]
     RemoteForeign {
         /// The collection.
-        address: String,
+        place: Place,
         /// What it lacks.
         reason: String,
     },
     /// A collection holds something else than what is to be pushed.
-    #[error("the collection {address} holds {held}, not {wanted}")]
+    #[error("the {place} holds {held}, not {wanted}")]
     RemoteHolds {
         /// The collection.
-        address: String,
+        place: Place,
         /// What it holds.
         held: String,
         /// What was to be pushed.
         wanted: String,
     },
     /// A collection does not hold what was pushed.
-    #[error("the collection {address} holds {found} rows, {expected} were pushed to it")]
+    #[error("the {place} holds {found} rows, {expected} were pushed to it")]
     RemoteCount {
         /// The collection.
-        address: String,
+        place: Place,
         /// Rows that the server counts.
         found: u64,
         /// Rows that it acknowledged.
@@ -289,11 +338,11 @@ pub enum Error {
     },
     /// The model of a collection is another here.
     #[error(
-        "the collection {address} holds vectors of model {name} ({held:.8}…), but `{name}` is {found:.8}… here"
+        "the {place} holds vectors of model {name} ({held:.8}…), but `{name}` is {found:.8}… here"
     )]
     RemoteModel {
         /// The collection.
-        address: String,
+        place: Box<Place>,
         /// The model's name.
         name: String,
         /// The fingerprint of the vectors.
@@ -302,15 +351,15 @@ pub enum Error {
         found: ModelFingerprint,
     },
     /// No image of the collection has this number, or what it says of it is none of ours.
-    #[error("the collection {address} holds no image {id}")]
+    #[error("the {place} holds no image {id}")]
     RemoteNoImage {
         /// The collection.
-        address: String,
+        place: Place,
         /// The number.
         id: ImageId,
     },
     /// More hits than a server gives.
-    #[error("Milvus gives no more than {most} hits, and {wanted} are asked for")]
+    #[error("servers are asked for up to {most} hits, not {wanted}")]
     RemoteHits {
         /// What was asked for.
         wanted: usize,
@@ -703,24 +752,25 @@ impl Error {
             ),
             Error::ExportFolder { .. } => "make it first, or name another".into(),
             Error::RemoteAddress { .. } => {
-                "write milvus://HOST[:PORT]/COLLECTION, or milvus+tls://… where the server speaks TLS".into()
-            }
-            Error::RemoteUnreachable { .. } => {
-                "see that Milvus runs there, and that `milvus+tls://` is written where it speaks TLS; a push goes \
-                 on where it ended"
+                "write milvus://HOST[:PORT]/COLLECTION, or milvus+tls://… where the server speaks TLS; or \
+                 postgres://[USER@]HOST[:PORT]/DATABASE?table=TABLE"
                     .into()
             }
-            Error::RemoteDenied { .. } => {
-                "name the right one with `--token USER:PASSWORD` or LIKENESS_MILVUS_TOKEN".into()
+            Error::RemoteUnreachable { remedy, .. }
+            | Error::RemoteDenied { remedy, .. }
+            | Error::RemoteUnfit { remedy, .. } => (*remedy).into(),
+            Error::RemoteIndex { .. } => {
+                "choose with `--index hnsw` or `--index flat`, `--m` and `--ef-construction`".into()
             }
-            Error::RemoteMissing { address } => format!("run `likeness push {address}` first"),
-            Error::RemoteForeign { .. } => "name another collection: this one is left as it is".into(),
-            Error::RemoteHolds { .. } => {
-                "name another collection, or give this one up for it with `--recreate`".into()
+            Error::RemoteMissing { place } => format!("run `likeness push {}` first", place.quoted()),
+            Error::RemoteForeign { place, .. } => format!("name another {}: this one is left as it is", place.noun),
+            Error::RemoteHolds { place, .. } => {
+                format!("name another {}, or give this one up for it with `--recreate`", place.noun)
             }
-            Error::RemoteCount { address, .. } => {
-                format!("somebody else wrote there, or the server lost rows: run `likeness push {address} --recreate`")
-            }
+            Error::RemoteCount { place, .. } => format!(
+                "somebody else wrote there, or the server lost rows: run `likeness push {} --recreate`",
+                place.quoted()
+            ),
             Error::RemoteFilter { .. } => {
                 "leave it out of `--where`, or ask the library itself: without `--remote`".into()
             }

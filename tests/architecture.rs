@@ -24,10 +24,11 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 26] = [
+const AT_HOME: [(&str, &[&str]); 32] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
     ("base64", &["remote"]),
+    ("bytes", &["remote"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),
@@ -42,10 +43,15 @@ const AT_HOME: [(&str, &[&str]); 26] = [
     ("ndarray", &["index"]),
     ("ort", &["runtime"]),
     ("parquet", &["export"]),
+    ("percent_encoding", &["remote"]),
     ("png", &["export", "photo"]),
     ("prost", &["remote"]),
     ("rusqlite", &["catalog"]),
+    ("rustls", &["remote"]),
+    ("rustls_native_certs", &["remote"]),
     ("tokio", &["remote"]),
+    ("tokio_postgres", &["remote"]),
+    ("tokio_rustls", &["remote"]),
     ("tonic", &["remote"]),
     ("tonic_prost", &["remote"]),
     ("ureq", &["model", "web"]),

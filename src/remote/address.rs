@@ -1,128 +1,92 @@
-//! Where a collection is: `milvus://HOST[:PORT]/[DATABASE/]COLLECTION`.
+//! Where a collection is, on whichever server.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::error::Error;
+use super::{milvus, postgres};
+use crate::error::{Error, Place};
 
-/// The port of a Milvus server that speaks plainly.
-const PLAIN_PORT: u16 = 19530;
-
-/// The port where TLS is spoken, as pymilvus has it.
-const TLS_PORT: u16 = 443;
-
-/// A collection on a server. Its text is also its name in the catalog.
+/// A collection on a server. Its text is also its name in the catalog; no password is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// A name or a number; IPv6 with its brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Whether TLS is spoken.
-    pub tls: bool,
-    /// The database; empty for the default one.
-    pub database: String,
-    /// The collection.
-    pub collection: String,
+pub enum Address {
+    /// Of a Milvus server.
+    Milvus(milvus::Address),
+    /// Of a PostgreSQL server: a table.
+    Postgres(postgres::Address),
 }
 
 impl Address {
     /// The server alone, for people.
     pub fn server(&self) -> String {
-        format!("{}://{}:{}", self.scheme(), self.host, self.port)
+        match self {
+            Address::Milvus(address) => address.server(),
+            Address::Postgres(address) => address.server(),
+        }
     }
 
     /// Whether the server is this machine.
     pub fn is_local(&self) -> bool {
-        let name = self.host.trim_matches(['[', ']']);
-        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        match self {
+            Address::Milvus(address) => address.is_local(),
+            Address::Postgres(address) => address.is_local(),
+        }
     }
 
-    /// What gRPC connects to.
-    pub(super) fn uri(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}:{}", self.host, self.port)
-    }
-
-    fn scheme(&self) -> &'static str {
-        if self.tls { "milvus+tls" } else { "milvus" }
+    /// The address with the server's own word for what is there.
+    pub fn place(&self) -> Place {
+        let noun = match self {
+            Address::Milvus(_) => "collection",
+            Address::Postgres(_) => "table",
+        };
+        Place { noun, address: self.to_string() }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/", self.server())?;
-        if !self.database.is_empty() {
-            write!(f, "{}/", self.database)?;
+        match self {
+            Address::Milvus(address) => address.fmt(f),
+            Address::Postgres(address) => address.fmt(f),
         }
-        f.write_str(&self.collection)
     }
 }
 
 impl FromStr for Address {
     type Err = Error;
 
-    /// Reads `milvus://` or `milvus+tls://`; `http://` and `https://`, as Milvus's own clients write them,
-    /// mean the same.
+    /// The scheme says which server it is.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = |reason: &str| Error::RemoteAddress {
-            address: text.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "milvus" | "http" => false,
-            "milvus+tls" | "https" => true,
-            _ => return Err(wrong("likeness knows no such scheme")),
-        };
-        let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if server.contains('@') {
-            return Err(wrong(
-                "user and password do not stand in the address: `--token USER:PASSWORD`",
-            ));
+        let wrong = |reason: &str| invalid(text, reason);
+        let (scheme, _) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "milvus" | "milvus+tls" | "http" | "https" => text.parse().map(Address::Milvus),
+            "postgres" | "postgresql" => text.parse().map(Address::Postgres),
+            _ => Err(wrong("likeness knows no such scheme")),
         }
-        let port_at = server.rfind(':').filter(|at| !server[*at..].contains(']'));
-        let (host, port) = match port_at {
-            None => (server, if tls { TLS_PORT } else { PLAIN_PORT }),
-            Some(at) => {
-                let port = server[at + 1..].parse().ok().filter(|port| *port > 0);
-                (&server[..at], port.ok_or_else(|| wrong("its port is no number from 1 to 65535"))?)
-            }
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:%".contains(c);
-        if host.is_empty()
-            || !host.chars().all(plain)
-            || (host.contains(':') && !host.starts_with('['))
-        {
-            return Err(wrong("it names no host"));
-        }
-        let (database, collection) = path.split_once('/').unwrap_or(("", path));
-        for name in [database, collection] {
-            let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-            let other = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.len() > 255
-                || !name
-                    .chars()
-                    .enumerate()
-                    .all(|(at, c)| if at == 0 { first(c) } else { other(c) })
-            {
-                return Err(wrong(&format!(
-                    "`{name}` cannot be a name there: letters, digits and `_`, no digit first"
-                )));
-            }
-        }
-        if collection.is_empty() {
-            return Err(wrong("it names no collection"));
-        }
-        Ok(Self {
-            host: host.to_ascii_lowercase(),
-            port,
-            tls,
-            database: database.to_owned(),
-            collection: collection.to_owned(),
-        })
     }
+}
+
+/// Says what is wrong with an address, and keeps the password in it to itself.
+pub(super) fn invalid(text: &str, reason: impl Into<String>) -> Error {
+    Error::RemoteAddress { address: without_password(text), reason: reason.into() }
+}
+
+/// `://USER:…@` and `password=…` with dots in the place of what nobody should read.
+fn without_password(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let begin = shown.find("://").map_or(0, |at| at + 3);
+    // A password that was not encoded may hold a `/` or `?`: the last `@` ends it.
+    if let Some(at) = shown[begin..].rfind('@')
+        && let Some(colon) = shown[begin..begin + at].find(':')
+    {
+        shown.replace_range(begin + colon + 1..begin + at, "…");
+    }
+    if let Some(at) = shown.find("password=") {
+        let begin = at + "password=".len();
+        let end = shown[begin..].find('&').map_or(shown.len(), |length| begin + length);
+        shown.replace_range(begin..end, "…");
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -130,40 +94,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_server_a_database_and_a_collection() {
-        for (text, shown) in [
-            ("milvus://LocalHost/photos", "milvus://localhost:19530/photos"),
-            ("milvus://10.0.0.1:9/db/photos_2", "milvus://10.0.0.1:9/db/photos_2"),
-            ("http://[::1]:19530/p", "milvus://[::1]:19530/p"),
-            ("https://in03.example.org/p", "milvus+tls://in03.example.org:443/p"),
-            ("milvus+tls://[fd00::1]/_p", "milvus+tls://[fd00::1]:443/_p"),
-        ] {
-            let address: Address = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(address.to_string(), shown);
-            assert_eq!(shown.parse::<Address>().unwrap(), address);
+    fn the_scheme_tells_the_server() {
+        let milvus: Address = "milvus://localhost/photos".parse().unwrap();
+        assert_eq!(milvus.place().to_string(), "collection milvus://localhost:19530/photos");
+        let postgres: Address = "POSTGRESQL://localhost/db?table=photos".parse().unwrap();
+        let place = "table postgres://localhost:5432/db?table=photos";
+        assert_eq!(postgres.place().to_string(), place);
+        for (text, part) in
+            [("localhost/photos", "no scheme"), ("redis://localhost/photos", "no such scheme")]
+        {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.to_string().contains(part), "{text}: {error}");
+            assert!(error.hint().is_some());
         }
     }
 
     #[test]
-    fn what_is_no_address_is_named() {
-        for (text, part) in [
-            ("localhost/photos", "no scheme"),
-            ("redis://localhost/photos", "no such scheme"),
-            ("milvus://localhost", "no collection"),
-            ("milvus://localhost/db/", "no collection"),
-            ("milvus:///photos", "no host"),
-            ("milvus://a b/photos", "no host"),
-            ("milvus://::1/photos", "no host"),
-            ("milvus://localhost:0/photos", "port"),
-            ("milvus://localhost:x/photos", "port"),
-            ("milvus://root:Milvus@localhost/photos", "--token"),
-            ("milvus://localhost/my-photos", "`my-photos`"),
-            ("milvus://localhost/a/b/c", "`b/c`"),
-            ("milvus://localhost/1a", "no digit first"),
+    fn no_password_is_said() {
+        for text in [
+            "milvus://root:S3cret@localhost/a",
+            "postgres://ann:S3cret@localhost/db",
+            "postgres://ann:S3cret/x?y@z@localhost/db?table=a",
+            "postgres://localhost/db?password=S3cret&sslmode=odd&table=a",
+            "redis://ann:S3cret@localhost",
+            "postgres://localhost/db?password=S3cret",
         ] {
             let error = text.parse::<Address>().unwrap_err();
-            assert!(error.to_string().contains(part), "{text}: {error}");
-            assert!(error.hint().is_some());
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains("S3cret") && said.contains('…'), "{said}");
         }
     }
 }

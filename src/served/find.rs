@@ -8,13 +8,12 @@ use crate::filter::Filter;
 use crate::progress::Watch;
 use crate::query::Match;
 use crate::record::{ContentHash, ImageId, ModelFingerprint};
-use crate::remote::{self, Address, Client, ClientOptions, MAX_HITS};
+use crate::remote::{self, Address, ClientOptions, Collection, MAX_HITS, Search};
 
 /// A collection that is ready to be asked.
 pub struct Served {
-    client: Client,
+    client: Box<dyn Collection>,
     label: Label,
-    index: String,
 }
 
 /// How to search.
@@ -34,16 +33,15 @@ impl Served {
     /// Connects to the server and reads what the collection says of itself.
     ///
     /// # Errors
-    /// Those of [`Client::connect`] and [`Client::describe`]; [`Error::RemoteMissing`], [`Error::RemoteForeign`].
+    /// Those of [`Collection`]; [`Error::RemoteMissing`], [`Error::RemoteForeign`].
     pub fn open(address: &Address, options: &ClientOptions, watch: &Watch<'_>) -> Result<Self> {
-        let client = Client::connect(address, options, watch)?;
-        let missing = || Error::RemoteMissing { address: address.to_string() };
+        let client = remote::connect(address, options, watch)?;
+        let missing = || Error::RemoteMissing { place: address.place() };
         let said = client.describe(watch)?.ok_or_else(missing)?;
         let label = Label::read(address, &said)?;
         // A server that was started anew may not have loaded it yet.
         client.load(watch)?;
-        let index = client.index_name(watch)?.unwrap_or_default();
-        Ok(Self { client, label, index })
+        Ok(Self { client, label })
     }
 
     /// The name of the model that gave the vectors.
@@ -59,7 +57,7 @@ impl Served {
     /// The vector of an image.
     ///
     /// # Errors
-    /// [`Error::RemoteNoImage`] when there is none; those of [`Client::embedding`].
+    /// [`Error::RemoteNoImage`] when there is none; those of [`Collection`].
     pub fn embedding_of(&self, id: ImageId, watch: &Watch<'_>) -> Result<Embedding> {
         self.client.embedding(id, watch)?.ok_or_else(|| self.no_image(id))
     }
@@ -67,7 +65,7 @@ impl Served {
     /// The image with this content, and its vector, if it is there: then nothing need be decoded or embedded.
     ///
     /// # Errors
-    /// Those of [`Client::by_content`].
+    /// Those of [`Collection`].
     pub fn find_same(
         &self,
         hash: &ContentHash,
@@ -79,22 +77,22 @@ impl Served {
     /// Where an image lay when it was pushed.
     ///
     /// # Errors
-    /// [`Error::RemoteNoImage`] when there is none; those of [`Client::record`].
+    /// [`Error::RemoteNoImage`] when there is none; those of [`Collection`].
     pub fn image(&self, id: ImageId, watch: &Watch<'_>) -> Result<ImageRecord> {
         let found = self.client.record(id, watch)?;
         found.and_then(|text| record::image(id, &text)).ok_or_else(|| self.no_image(id))
     }
 
     fn no_image(&self, id: ImageId) -> Error {
-        Error::RemoteNoImage { address: self.client.address().to_string(), id }
+        Error::RemoteNoImage { place: self.client.address().place(), id }
     }
 
-    /// The images most similar to `query`, best first, equal ones by id; the scores are the server's
-    /// cosines.
+    /// The images most similar to `query`, best first, equal ones by id; the scores are cosines, in
+    /// Milvus the server's.
     ///
     /// # Errors
     /// [`Error::RemoteFilter`] for a filter that the server has no words for; [`Error::RemoteHolds`] for a query of
-    /// another width; [`Error::RemoteHits`] for more hits than a server gives; those of [`Client::search`].
+    /// another width; [`Error::RemoteHits`] for more hits than a server gives; those of [`Collection`].
     pub fn find(
         &self,
         query: &Embedding,
@@ -103,7 +101,7 @@ impl Served {
     ) -> Result<Vec<Match>> {
         if query.width() != self.label.width {
             return Err(Error::RemoteHolds {
-                address: self.client.address().to_string(),
+                place: self.client.address().place(),
                 held: format!("vectors of {} features", self.label.width),
                 wanted: format!("such of {}", query.width()),
             });
@@ -112,12 +110,8 @@ impl Served {
         if asked > MAX_HITS {
             return Err(Error::RemoteHits { wanted: asked, most: MAX_HITS });
         }
-        let dialect = self.client.dialect();
-        let expression = |filter| remote::expression(filter, dialect);
-        let expression = options.filter.as_ref().map(expression).transpose();
-        let expression =
-            expression.map_err(|remote::Untranslatable(what)| Error::RemoteFilter { what })?;
-        let found = self.client.search(query, asked, expression, &self.index, watch)?;
+        let search = Search { query, k: asked, filter: options.filter.as_ref() };
+        let found = self.client.search(search, watch)?;
         let image = |row: &remote::FoundRow| record::image(row.hit.id, &row.record);
         found
             .into_iter()

@@ -1,4 +1,4 @@
-//! A library served by Milvus: pushed there, and asked there.
+//! A library served by Milvus or PostgreSQL: pushed there, and asked there.
 //!
 //! The catalog stays the truth. A collection holds the vectors of one model of one library, which its properties
 //! name; what is in it was written down here when the server acknowledged it.
@@ -50,8 +50,7 @@ impl Label {
     }
 
     fn read(address: &Address, said: &Description) -> Result<Self> {
-        let foreign =
-            |reason: String| Error::RemoteForeign { address: address.to_string(), reason };
+        let foreign = |reason: String| Error::RemoteForeign { place: address.place(), reason };
         let property = |key: &str| {
             let value = said.properties.get(key).cloned();
             value.ok_or_else(|| foreign(format!("it has no property `{key}`")))

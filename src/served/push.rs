@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::progress::{Doing, Event, Watch};
 use crate::record::ImageId;
-use crate::remote::{Client, IndexKind, MAX_ROWS, Row};
+use crate::remote::{Address, Collection, IndexKind, MAX_ROWS, Row};
 
 /// How a library is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,13 @@ pub struct PushReport {
 /// is cancelled goes on there the next time.
 ///
 /// # Errors
-/// [`Error::Pushing`]; those of [`Client::describe`] and [`Client::upsert`]; [`Error::RemoteForeign`] and
+/// [`Error::Pushing`]; those of [`Collection`]; [`Error::RemoteForeign`] and
 /// [`Error::RemoteHolds`] for a collection that is not of this library and model; [`Error::RemoteCount`]
 /// when it does not hold what it acknowledged; [`Error::Catalog`], [`Error::StoredFeatures`].
 pub fn push(
     library: &mut Library,
     model: &ModelRecord,
-    client: &Client,
+    client: &dyn Collection,
     options: PushOptions,
     watch: &Watch<'_>,
 ) -> Result<PushReport> {
@@ -86,7 +86,7 @@ pub fn push(
         watch.check()?;
         let rows = rows(library, model, ids)?;
         tell(ids.len() - rows.len());
-        client.upsert(&rows, model.width, watch, |rows| {
+        client.upsert(&rows, model.width, watch, &mut |rows| {
             let mut batch = library.catalog_mut().batch()?;
             for row in rows {
                 batch.pushed(push, row.id, &record::hash(&row.facts))?;
@@ -107,16 +107,12 @@ pub fn push(
         tell(ids.len());
     }
 
-    if total > 0 {
-        client.flush(watch)?;
-        // A server that was started anew meanwhile may not have loaded it yet.
-        client.load(watch)?;
-    }
+    client.finish(total > 0, watch)?;
     let expected = library.catalog().count_pushed(push)?;
     let found = client.count(watch)?;
     if found != expected {
-        let address = client.address().to_string();
-        return Err(Error::RemoteCount { address, found, expected });
+        let place = client.address().place();
+        return Err(Error::RemoteCount { place, found, expected });
     }
     Ok(PushReport { created, sent, deleted: gone.len() as u64, unchanged, count: found })
 }
@@ -136,19 +132,20 @@ fn rows(library: &Library, model: &ModelRecord, ids: &[ImageId]) -> Result<Vec<R
 fn prepare(
     library: &mut Library,
     model: &ModelRecord,
-    client: &Client,
+    client: &dyn Collection,
     options: PushOptions,
     watch: &Watch<'_>,
 ) -> Result<(PushId, bool)> {
-    let address = client.address().to_string();
+    let address = client.address();
+    client.check(model.width, options.index)?;
     let uuid = library.catalog().uuid()?;
-    let label = client.describe(watch)?.map(|said| Label::read(client.address(), &said));
+    let label = client.describe(watch)?.map(|said| Label::read(&address, &said));
     let label = label.transpose()?;
     if label.is_some() && options.recreate {
         client.drop_collection(watch)?;
     }
     let (push, created) = match label.filter(|_| !options.recreate) {
-        None => (create(library, model, client, uuid, watch)?, true),
+        None => (create(library, model, client, uuid, options.index, watch)?, true),
         Some(label) => {
             check(&label, model, &uuid, &address)?;
             let known = library.catalog().push_by_token(&label.token, model.id)?;
@@ -156,14 +153,10 @@ fn prepare(
             (push, false)
         }
     };
-    // A push may have ended between collection and index.
-    match client.index_name(watch)? {
-        None => client.create_index(options.index, watch)?,
-        Some(there) if options.insist && there != options.index.name() => {
-            let (held, wanted) = (format!("an index {there}"), options.index.name().to_owned());
-            return Err(Error::RemoteHolds { address, held, wanted });
-        }
-        Some(_) => {}
+    let there = client.index(options.index, watch)?;
+    if options.insist && there != options.index.name() {
+        let (held, wanted) = (format!("an index {there}"), options.index.name().to_owned());
+        return Err(Error::RemoteHolds { place: address.place(), held, wanted });
     }
     Ok((push, created))
 }
@@ -172,8 +165,9 @@ fn prepare(
 fn create(
     library: &mut Library,
     model: &ModelRecord,
-    client: &Client,
+    client: &dyn Collection,
     uuid: String,
+    index: IndexKind,
     watch: &Watch<'_>,
 ) -> Result<PushId> {
     let token = library.catalog().new_push_token()?;
@@ -187,7 +181,7 @@ fn create(
         library: uuid,
         token,
     };
-    client.create(model.width, &label.properties(), watch)?;
+    client.create(model.width, &label.properties(), index, watch)?;
     Ok(push)
 }
 
@@ -196,20 +190,20 @@ fn adopt(
     library: &mut Library,
     model: &ModelRecord,
     label: &Label,
-    address: &str,
+    address: &Address,
     watch: &Watch<'_>,
 ) -> Result<PushId> {
     watch.note("the library does not know what is in this collection: everything is sent again");
     let mut batch = library.catalog_mut().batch()?;
-    let push = batch.begin_push(address, model.id, &label.token)?;
+    let push = batch.begin_push(&address.to_string(), model.id, &label.token)?;
     batch.commit()?;
     Ok(push)
 }
 
 /// Whether the collection is of this model and library.
-fn check(label: &Label, model: &ModelRecord, uuid: &str, address: &str) -> Result<()> {
+fn check(label: &Label, model: &ModelRecord, uuid: &str, address: &Address) -> Result<()> {
     let holds = |held: String, wanted: String| {
-        Err(Error::RemoteHolds { address: address.to_owned(), held, wanted })
+        Err(Error::RemoteHolds { place: address.place(), held, wanted })
     };
     if label.library != uuid {
         return holds(

@@ -71,7 +71,6 @@ pub(super) fn facts(image: &PushImage) -> Facts {
             }
         }
     };
-    let said = |text: &Option<String>| text.clone().unwrap_or_default();
     Facts {
         path: path.to_string_lossy().into_owned(),
         path_lossy: path.to_str().is_none(),
@@ -80,11 +79,11 @@ pub(super) fn facts(image: &PushImage) -> Facts {
         width: *width,
         height: *height,
         format: image.format.clone(),
-        taken_at: said(&details.taken_at),
-        camera: said(&details.camera),
-        lens: said(&details.lens),
+        taken_at: details.taken_at.clone(),
+        camera: details.camera.clone(),
+        lens: details.lens.clone(),
         place: details.latitude.zip(details.longitude),
-        rating: details.rating.unwrap_or(0),
+        rating: details.rating,
         keywords: details.keywords.clone(),
         record: text,
     }

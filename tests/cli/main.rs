@@ -9,12 +9,12 @@ mod find;
 mod formats;
 mod import;
 mod index;
-#[cfg(all(feature = "remote", target_os = "linux"))]
-mod milvus;
 mod model;
 mod python;
 mod readme;
 mod real;
+#[cfg(all(feature = "remote", target_os = "linux"))]
+mod remote;
 mod runtime;
 mod sandbox;
 mod shared;

@@ -55,9 +55,10 @@ Examples:
   likeness find --queries list.txt -k 3 > hits.jsonl
   likeness find beach.jpg --min-score 0.8 --format paths -0 | xargs -0 ls -l
   likeness find beach.jpg --remote milvus://db.lan/photos
+  likeness find beach.jpg --remote 'postgres://ann@db.lan/archive?table=photos'
 
 --remote needs no library here: the collection names its model, and an image that is in it,
-and id:N, need no inference. --where is applied by the server, but for `near` and
+and id:N, need no inference. --where is applied by the server, but in Milvus for `near` and
 keywords with a * or ? inside; a Milvus before 2.4 compares texts whole or by how
 they begin. Of an image in several places only the first is looked at.
 
@@ -133,7 +134,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
-    /// Ask a collection that `likeness push` filled, as milvus://HOST/COLLECTION, instead of the library
+    /// Ask what `likeness push` filled, as milvus://HOST/COLLECTION or
+    /// postgres://HOST/DATABASE?table=TABLE, instead of the library
     #[cfg(feature = "remote")]
     #[arg(
         long, value_name = "ADDRESS",

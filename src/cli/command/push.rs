@@ -1,10 +1,10 @@
-//! `likeness push`: the library, served by Milvus.
+//! `likeness push`: the library, served by Milvus or PostgreSQL.
 
 use std::io::Write;
 
 use clap::ValueEnum;
 use likeness::library::Library;
-use likeness::remote::{Address, Client, IndexKind};
+use likeness::remote::{self, Address, IndexKind};
 use likeness::served::{self, PushOptions};
 use serde_json::json;
 
@@ -13,14 +13,14 @@ use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::stand_in::model_to_ask;
 
-/// Make a Milvus collection hold what the library holds; `find --remote` asks it.
+/// Make a Milvus collection or a PostgreSQL table hold what the library holds; `find --remote` asks it.
 ///
 /// Sends what changed since the last time: new images, images that moved or are described otherwise, and
 /// those to delete because no file holds them any more. A push that was interrupted goes on where the
 /// server's last answer came. In the end the rows are counted.
 ///
-/// The collection is made when it is missing. One that likeness did not make, or that holds another
-/// library or model, is left alone.
+/// The collection, or table, is made when it is missing. One that likeness did not make, or that holds
+/// another library or model, is left alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,24 +28,35 @@ Examples:
   likeness push milvus://db.lan:19530/archive/photos --token root:Milvus
   likeness push milvus+tls://in03.example.org/photos      http:// and https:// mean the same
   likeness push milvus://localhost/photos --index flat --recreate
+  likeness push 'postgres://ann@db.lan/archive?table=photos'
+  likeness push 'postgres:///archive?host=/run/postgresql&table=family.photos'
+
+A table of PostgreSQL, which needs pgvector, is named as libpq does it: user, host, port,
+dbname, sslmode, sslrootcert, and further table. The password stands in
+LIKENESS_POSTGRES_PASSWORD or PGPASSWORD, or in the address. Servers elsewhere are asked behind
+TLS and must prove their name (sslmode=verify-full, and require means the same); sslmode=disable
+gives that up. The index, hnsw or flat, is made at the end of the first push.
 
 Columns: id (the image's number, the primary key), path, path_lossy (it was no UTF-8), root,
 content_hash, width, height, megapixels, format, taken_at, camera, lens, has_gps, latitude,
 longitude, rating, embedding (FLOAT_VECTOR of length 1, metric COSINE); path_lower,
 root_lower, camera_lower, lens_lower and keywords_lower, which filters compare with; and record,
-what `find --remote` shows. A text is empty where the photo does not say.
+what `find --remote` shows. Where the photo does not say, a text of Milvus is empty, and a
+column of PostgreSQL NULL; there embedding is a vector, keywords stand in keywords, too, and
+megapixels and has_gps are left out.
 
 Own certificate authorities: SSL_CERT_FILE names a file with them.")]
 pub(crate) struct Args {
-    /// The collection: milvus://HOST[:PORT]/[DATABASE/]COLLECTION, or milvus+tls://…
+    /// milvus://HOST[:PORT]/[DATABASE/]COLLECTION, or milvus+tls://…; or
+    /// postgres://[USER@]HOST[:PORT]/DATABASE?table=[SCHEMA.]TABLE
     #[arg(value_name = "ADDRESS")]
     address: String,
 
-    /// Delete the collection first, if likeness made it, and send everything
+    /// Delete the collection or table first, if likeness made it, and send everything
     #[arg(long)]
     recreate: bool,
 
-    /// The index of a collection that is made [default: hnsw]
+    /// The index of a collection or table that is made; PostgreSQL has hnsw and flat [default: hnsw]
     #[arg(long, value_name = "KIND")]
     index: Option<IndexName>,
 
@@ -102,8 +113,8 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let insist = args.index.is_some();
     let options = PushOptions { index, insist, recreate: args.recreate };
-    let client = Client::connect(&address, &args.server.options(), &context.watch())?;
-    let report = served::push(&mut library, &model, &client, options, &context.watch())?;
+    let client = remote::connect(&address, &args.server.options(), &context.watch())?;
+    let report = served::push(&mut library, &model, &*client, options, &context.watch())?;
     let mut out = context.stdout();
     if args.json {
         out.json(&json!({

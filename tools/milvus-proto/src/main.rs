@@ -1,4 +1,4 @@
-//! `cargo run` here writes `src/remote/proto.rs` of the package above from `milvus.proto`.
+//! `cargo run` here writes `src/remote/milvus/proto.rs` of the package above from `milvus.proto`.
 
 use std::error::Error;
 use std::fs;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&made)
         .compile_fds(files)?;
     let code = fs::read_to_string(made.join("milvus.proto.milvus.rs"))?;
-    fs::write(here.join("../../src/remote/proto.rs"), format!("{HEADER}{code}"))?;
+    fs::write(here.join("../../src/remote/milvus/proto.rs"), format!("{HEADER}{code}"))?;
     Ok(fs::remove_dir_all(made)?)
 }
 

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use likeness::catalog::ModelRecord;
 use likeness::embedding::Embedding;
 use likeness::engine::Engine;
-use likeness::error::Error;
+use likeness::error::{Error, Place};
 use likeness::library::Library;
 use likeness::photo::{self, DecodeOptions, PhotoBytes, Region};
 use likeness::record::{ImageId, ModelFingerprint, PathBytes};
@@ -129,7 +129,7 @@ pub(super) struct Network<'a> {
     /// That of the vectors that are compared.
     pub(super) fingerprint: ModelFingerprint,
     /// The collection that holds those, where it is not the library.
-    pub(super) collection: Option<String>,
+    pub(super) collection: Option<Place>,
     pub(super) running: Running,
     pub(super) decoding: DecodeOptions,
     pub(super) opened: Mutex<Option<Arc<(Engine, FeatureSession)>>>,
@@ -149,7 +149,7 @@ impl Network<'_> {
             let name = self.model.to_owned();
             let (held, found) = (self.fingerprint, network.fingerprint);
             return Err(match self.collection.clone() {
-                Some(address) => Error::RemoteModel { address, name, held, found },
+                Some(place) => Error::RemoteModel { place: place.into(), name, held, found },
                 None => Error::ModelChanged { name, indexed: held, found },
             }
             .into());

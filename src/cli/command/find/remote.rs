@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, address: &str, context: &Context) -> anyhow::Resu
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let model = (far.served.model(), far.served.fingerprint());
     let network = |threads| Network {
-        collection: Some(address.to_string()),
+        collection: Some(address.place()),
         ..network(args, model, threads, context)
     };
     let fetch = FetchOptions { allow_private: args.allow_private, ..FetchOptions::default() };

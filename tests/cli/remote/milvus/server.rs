@@ -6,9 +6,9 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::{Mortal, Server};
 use crate::python::packages;
 use crate::sandbox::{Run, Sandbox};
 
@@ -18,7 +18,7 @@ const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/remote");
 pub(crate) const TOKEN: &str = "root:Milvus";
 
 /// A server that is stopped, and its data deleted, when dropped.
-pub(crate) struct Server {
+pub(crate) struct Milvus {
     kind: Kind,
     /// `milvus://HOST:PORT`
     pub(crate) base: String,
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Named,
 }
 
-impl Server {
+impl Milvus {
     pub(crate) fn lite() -> Self {
         // What it has by itself.
         Self::lite_with(256 << 20)
@@ -93,12 +93,8 @@ impl Server {
         }
     }
 
-    /// Starts it, again or for the first time, with the same data, and waits until it answers.
-    pub(crate) fn restart(&mut self) {
-        self.try_restart().unwrap_or_else(|said| panic!("no server: {said}"));
-    }
-
-    /// The same; what it said where it does not answer.
+    /// Starts it, again or for the first time, with the same data, and waits until it answers; what it said where it
+    /// does not.
     fn try_restart(&mut self) -> Result<(), String> {
         let port = self.base.rsplit(':').next().unwrap();
         let log = |name: &str| fs::File::create(self.folder.path().join(name)).unwrap();
@@ -168,38 +164,8 @@ impl Server {
         run.stderr.contains("there is no collection")
     }
 
-    /// Ends it at once, as a power cut would.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.process.take() {
-            let group = i32::try_from(child.id()).unwrap();
-            // SAFETY: sends a signal to the group that was made for the child.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-            child.wait().unwrap();
-        }
-    }
-
-    /// The address of a collection that this run of the tests alone uses.
-    pub(crate) fn address(&self, name: &str) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        format!("{}/likeness_test_{name}_{}_{number}", self.base, std::process::id())
-    }
-
-    /// likeness, so that it reaches the server.
-    pub(crate) fn command(&self, sandbox: &Sandbox, args: &[&str]) -> Command {
-        let mut command = sandbox.command(args);
-        command.env_remove("LIKENESS_MILVUS_TOKEN");
-        if let Some(token) = &self.token {
-            command.env("LIKENESS_MILVUS_TOKEN", token);
-        }
-        if self.kind == Kind::Named {
-            command.env_remove("LIKENESS_OFFLINE");
-        }
-        self.inside(command)
-    }
-
     /// The same command, in the network of the server.
-    pub(crate) fn inside(&self, command: Command) -> Command {
+    fn inside(&self, command: Command) -> Command {
         let Some(child) = self.process.as_ref().filter(|_| self.alone) else { return command };
         let mut inside = Command::new("nsenter");
         inside.args(["-t", &child.id().to_string(), "-n"]);
@@ -216,10 +182,6 @@ impl Server {
         inside
     }
 
-    pub(crate) fn run(&self, sandbox: &Sandbox, args: &[&str]) -> Run {
-        Run::of(&mut self.command(sandbox, args))
-    }
-
     /// Runs some lines of Python with `client`, Milvus's own, and `name`, the collection.
     pub(crate) fn python(&self, address: &str, code: &str) -> Run {
         let (base, name) = address.rsplit_once('/').unwrap();
@@ -231,14 +193,93 @@ impl Server {
         python.arg(self.token.as_deref().unwrap_or_default());
         Run::of(&mut self.inside(python)).exits(0)
     }
+}
 
-    /// Whether texts may be searched for what they contain.
-    pub(crate) fn knows_patterns(&self) -> bool {
-        self.kind != Kind::Standalone
+impl Server for Milvus {
+    fn noun(&self) -> &'static str {
+        "collection"
+    }
+
+    fn named(&self, name: &str) -> String {
+        format!("{}/{name}", self.base)
+    }
+
+    fn reached_by(&self, mut command: Command) -> Command {
+        command.env_remove("LIKENESS_MILVUS_TOKEN");
+        if let Some(token) = &self.token {
+            command.env("LIKENESS_MILVUS_TOKEN", token);
+        }
+        if self.kind == Kind::Named {
+            command.env_remove("LIKENESS_OFFLINE");
+        }
+        self.inside(command)
+    }
+
+    fn forget(&self, address: &str) {
+        self.python(address, "client.drop_collection(name)");
+    }
+
+    fn lose(&self, address: &str, id: i64) {
+        self.python(address, &format!("client.delete(name, ids=[{id}])"));
+    }
+
+    fn make_foreign(&self, address: &str) {
+        self.python(address, "client.create_collection(name, dimension=8)");
+    }
+
+    fn is_there(&self, address: &str) -> bool {
+        self.python(address, "print(client.has_collection(name))").text() == "True\n"
+    }
+
+    fn ids(&self, address: &str) -> Vec<i64> {
+        let code = "rows = client.query(name, filter='id > 0', output_fields=['id'], limit=16000, \
+                    consistency_level='Strong'); print(*sorted(row['id'] for row in rows))";
+        let text = self.python(address, code).text();
+        text.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    }
+
+    fn lossy(&self, address: &str) -> Vec<String> {
+        let code = "for row in client.query(name, filter='path_lossy == true', \
+                    output_fields=['path', 'content_hash', 'width'], consistency_level='Strong'): \
+                    print(row['path'], row['width'], len(row['content_hash']))";
+        self.python(address, code).text().lines().map(str::to_owned).collect()
+    }
+
+    fn refusal(&self, filter: &str) -> Option<&'static str> {
+        if filter.contains("near:") {
+            return Some("Milvus cannot be asked for `near`");
+        }
+        if matches!(filter, "keyword:'s*a'" | "keyword:'s?n*'") {
+            return Some("Milvus cannot be asked for the keyword");
+        }
+        // By how texts begin, the old engine finds; by what they contain it does not.
+        let begins = ["camera:'canon eos*'", "lens:'50mm*'", "keyword:*"].contains(&filter)
+            || filter.starts_with("path:'/");
+        let contains =
+            ["camera:", "lens:", "keyword:", "path:", "root:"].iter().any(|f| filter.contains(f));
+        if self.kind == Kind::Standalone && contains && !begins {
+            return Some("before 2.4 compares texts whole or by how they begin");
+        }
+        filter.contains('\\').then_some("beside `*` or `?`")
     }
 }
 
-impl Drop for Server {
+impl Mortal for Milvus {
+    fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let group = i32::try_from(child.id()).unwrap();
+            // SAFETY: sends a signal to the group that was made for the child.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+            child.wait().unwrap();
+        }
+    }
+
+    fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|said| panic!("no server: {said}"));
+    }
+}
+
+impl Drop for Milvus {
     fn drop(&mut self) {
         self.kill();
     }

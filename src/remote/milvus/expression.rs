@@ -6,7 +6,7 @@ use crate::record::ImageId;
 
 /// What a server understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// Before 2.4: texts are compared whole or by how they begin.
     Prefixes,
     /// `%` and `_` anywhere, `\` before what stands for itself.
@@ -28,7 +28,7 @@ impl Dialect {
 
 /// What a server cannot be asked, for a person: lower case, no full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untranslatable(pub String);
+pub(super) struct Untranslatable(pub(super) String);
 
 type Translated = Result<String, Untranslatable>;
 
@@ -37,7 +37,7 @@ type Translated = Result<String, Untranslatable>;
 /// # Errors
 /// [`Untranslatable`] for `near`, for patterns that `dialect` has no words for, and for keywords with a
 /// `*` or `?` inside.
-pub fn expression(filter: &Filter, dialect: Dialect) -> Translated {
+pub(super) fn expression(filter: &Filter, dialect: Dialect) -> Translated {
     // Neither server takes `true`.
     let joined = |parts: &[Filter], none: &str, word: &str| {
         let parts: Vec<String> =

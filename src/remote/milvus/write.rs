@@ -2,80 +2,36 @@
 
 use serde_json::json;
 
+use super::super::{IndexKind, MAX_ROWS, MAX_TEXT, Row};
 use super::client::{Client, base, pair};
 use super::expression::among;
 use super::proto::{self, MsgType};
-use super::row::{self, EMBEDDING, ID, MAX_TEXT, Row};
+use super::row::{self, EMBEDDING, ID};
 use crate::embedding::InvalidVector;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::ImageId;
 
-/// The most rows of one call.
-pub const MAX_ROWS: usize = 500;
-
 /// The most bytes of vectors and texts of one call, where the server says no less: gRPC's own limit is 4 MiB, and
 /// a Milvus behind a gateway may have no more.
 const MAX_BYTES: usize = 3 << 20;
 
-/// How a collection finds what is similar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IndexKind {
-    /// By comparing with everything.
-    Flat,
-    /// By a graph.
-    Hnsw {
-        /// Neighbours of each point.
-        m: u32,
-        /// Candidates in view when a point is put in.
-        ef_construction: u32,
-    },
-    /// By the nearest of many lists.
-    IvfFlat {
-        /// How many lists.
-        nlist: u32,
-    },
-    /// The same, with a byte a component.
-    IvfSq8 {
-        /// How many lists.
-        nlist: u32,
-    },
-    /// By a graph on disk.
-    DiskAnn,
-}
-
-impl IndexKind {
-    /// As Milvus names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            IndexKind::Flat => "FLAT",
-            IndexKind::Hnsw { .. } => "HNSW",
-            IndexKind::IvfFlat { .. } => "IVF_FLAT",
-            IndexKind::IvfSq8 { .. } => "IVF_SQ8",
-            IndexKind::DiskAnn => "DISKANN",
+fn params(kind: IndexKind) -> serde_json::Value {
+    match kind {
+        IndexKind::Flat | IndexKind::DiskAnn => json!({}),
+        IndexKind::Hnsw { m, ef_construction } => {
+            json!({ "M": m, "efConstruction": ef_construction })
         }
-    }
-
-    fn params(self) -> serde_json::Value {
-        match self {
-            IndexKind::Flat | IndexKind::DiskAnn => json!({}),
-            IndexKind::Hnsw { m, ef_construction } => {
-                json!({ "M": m, "efConstruction": ef_construction })
-            }
-            IndexKind::IvfFlat { nlist } | IndexKind::IvfSq8 { nlist } => json!({ "nlist": nlist }),
-        }
+        IndexKind::IvfFlat { nlist } | IndexKind::IvfSq8 { nlist } => json!({ "nlist": nlist }),
     }
 }
 
 impl Client {
     /// Makes the collection, empty and without an index, with vectors of `width` and what is said of it.
-    ///
-    /// # Errors
-    /// As [`Client::describe`]; so all methods here.
-    pub fn create(
+    pub(super) fn make(
         &self,
         width: usize,
-        properties: &[(&str, String)],
+        properties: &[(&'static str, String)],
         watch: &Watch<'_>,
     ) -> Result<()> {
         let (db_name, collection_name) = self.names();
@@ -112,7 +68,7 @@ impl Client {
     }
 
     /// Makes the index of the vectors, by cosine.
-    pub fn create_index(&self, kind: IndexKind, watch: &Watch<'_>) -> Result<()> {
+    pub(super) fn create_index(&self, kind: IndexKind, watch: &Watch<'_>) -> Result<()> {
         let (db_name, collection_name) = self.names();
         let request = proto::CreateIndexRequest {
             base: base(MsgType::CreateIndex),
@@ -122,7 +78,7 @@ impl Client {
             extra_params: vec![
                 pair("index_type", kind.name()),
                 pair("metric_type", "COSINE"),
-                pair("params", kind.params()),
+                pair("params", params(kind)),
             ],
             index_name: EMBEDDING.to_owned(),
         };
@@ -133,7 +89,7 @@ impl Client {
     }
 
     /// The name that Milvus has for the kind of index that the vectors have; `None` where they have none.
-    pub fn index_name(&self, watch: &Watch<'_>) -> Result<Option<String>> {
+    pub(super) fn index_name(&self, watch: &Watch<'_>) -> Result<Option<String>> {
         let (db_name, collection_name) = self.names();
         let request = proto::DescribeIndexRequest {
             base: base(MsgType::DescribeIndex),
@@ -156,17 +112,13 @@ impl Client {
         Ok(ours.and_then(kind))
     }
 
-    /// Puts rows in, or in the place of those with the same numbers, in calls as large as the server takes;
-    /// after each that it acknowledged, `acknowledged` learns how many rows that were.
-    ///
-    /// # Errors
-    /// Further [`Error::StoredFeatures`] for a vector of another width than the collection's.
-    pub fn upsert(
+    /// Puts rows in, in calls that shrink to what the server takes.
+    pub(super) fn put(
         &self,
         rows: &[Row],
         width: usize,
         watch: &Watch<'_>,
-        mut acknowledged: impl FnMut(&[Row]) -> Result<()>,
+        acknowledged: &mut dyn FnMut(&[Row]) -> Result<()>,
     ) -> Result<()> {
         if let Some(odd) = rows.iter().find(|row| row.embedding.width() != width) {
             let source = InvalidVector::Width { expected: width, found: odd.embedding.width() };
@@ -219,8 +171,8 @@ impl Client {
         }
     }
 
-    /// Deletes rows by their numbers, at most [`MAX_ROWS`]; those that are not there are no failure.
-    pub fn delete(&self, ids: &[ImageId], watch: &Watch<'_>) -> Result<()> {
+    /// Deletes rows.
+    pub(super) fn take(&self, ids: &[ImageId], watch: &Watch<'_>) -> Result<()> {
         let (db_name, collection_name) = self.names();
         let request = proto::DeleteRequest {
             base: base(MsgType::Delete),
@@ -245,7 +197,7 @@ enum Sent {
 fn fitting(rows: &[Row], bytes: usize) -> usize {
     let mut left = bytes;
     let fits = rows.iter().take(MAX_ROWS).take_while(|row| {
-        let fitted = left.checked_sub(row.bytes());
+        let fitted = left.checked_sub(row::bytes(row));
         left = fitted.unwrap_or(0);
         fitted.is_some()
     });

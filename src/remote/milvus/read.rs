@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::super::{FoundRow, Search};
 use super::client::{Client, base, pair};
-use super::expression::{among, quoted};
+use super::expression::{Untranslatable, among, expression, quoted};
 use super::proto::{
     self, FieldData, MsgType, field_data::Field, i_ds::IdField, scalar_field::Data, vector_field,
 };
@@ -13,25 +14,9 @@ use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::{ContentHash, Hit, ImageId};
 
-/// The most rows that one search gives; Milvus's own limit.
-pub const MAX_HITS: usize = 16_384;
-
-/// A row that a search found, with its record.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FoundRow {
-    /// The image and its score.
-    pub hit: Hit,
-    /// What was written down of it.
-    pub record: String,
-}
-
 impl Client {
     /// How many rows there are.
-    ///
-    /// # Errors
-    /// As [`Client::describe`]; so all methods here. [`Error::RemoteRefused`] also for answers that are not as
-    /// they should be.
-    pub fn count(&self, watch: &Watch<'_>) -> Result<u64> {
+    pub(super) fn counted(&self, watch: &Watch<'_>) -> Result<u64> {
         const ACTION: &str = "count rows";
         let fields = self.query(ACTION, String::new(), &["count(*)"], watch)?;
         let count = whole(&fields, "count(*)").and_then(|counts| counts.first());
@@ -40,13 +25,13 @@ impl Client {
     }
 
     /// The vector of an image; `None` where there is no such row.
-    pub fn embedding(&self, id: ImageId, watch: &Watch<'_>) -> Result<Option<Embedding>> {
+    pub(super) fn vector_of(&self, id: ImageId, watch: &Watch<'_>) -> Result<Option<Embedding>> {
         let found = self.vectors(among(&[id]), watch)?;
         Ok(found.map(|(_, embedding)| embedding))
     }
 
     /// The image with this content, and its vector.
-    pub fn by_content(
+    pub(super) fn vector_with(
         &self,
         hash: &ContentHash,
         watch: &Watch<'_>,
@@ -76,24 +61,25 @@ impl Client {
     }
 
     /// The record of an image; `None` where there is no such row.
-    pub fn record(&self, id: ImageId, watch: &Watch<'_>) -> Result<Option<String>> {
+    pub(super) fn record_of(&self, id: ImageId, watch: &Watch<'_>) -> Result<Option<String>> {
         let fields = self.query("look up a row", among(&[id]), &[ID, RECORD], watch)?;
         Ok(texts(&fields, RECORD).and_then(|records| records.first().cloned()))
     }
 
-    /// The rows most similar to `query`, best first, at most `k` and [`MAX_HITS`]; of those alone that an
-    /// expression is true of, where there is one. `index` is what [`Client::index_name`] gives.
-    pub fn search(
-        &self,
-        query: &Embedding,
-        k: usize,
-        expression: Option<String>,
-        index: &str,
-        watch: &Watch<'_>,
-    ) -> Result<Vec<FoundRow>> {
+    /// The rows most similar to a vector.
+    pub(super) fn nearest(&self, search: Search<'_>, watch: &Watch<'_>) -> Result<Vec<FoundRow>> {
+        let Search { query, k, filter } = search;
+        let expression = filter.map(|filter| expression(filter, self.dialect())).transpose();
+        let expression = expression.map_err(|Untranslatable(what)| Error::RemoteFilter { what })?;
+        let index = match self.index_kind.get() {
+            Some(index) => index,
+            None => {
+                let index = self.index_name(watch)?.unwrap_or_default();
+                self.index_kind.get_or_init(|| index)
+            }
+        };
         const ACTION: &str = "search";
         let (db_name, collection_name) = self.names();
-        let k = k.min(MAX_HITS);
         let bytes = query.as_slice().iter().flat_map(|value| value.to_le_bytes()).collect();
         let placeholder = proto::PlaceholderValue {
             tag: "$0".to_owned(),

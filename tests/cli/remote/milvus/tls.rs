@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::numbers;
-use super::server::Server;
+use super::super::{Server, numbers};
+use super::server::Milvus;
 use crate::sandbox::{Run, Sandbox};
 
 /// Takes a certificate, its key, and the port behind it; says its own port.
@@ -45,7 +45,7 @@ impl Drop for Proxy {
 
 #[test]
 fn a_server_behind_tls_serves_who_knows_its_authority() {
-    let server = Server::lite();
+    let server = Milvus::lite();
     let sandbox = Sandbox::new();
     sandbox.photos("photos", 3);
     sandbox.index(&["photos"]);

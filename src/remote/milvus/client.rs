@@ -1,50 +1,27 @@
 //! Calls, one after the other: each waits for its answer, and is said again where that may help.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use super::super::patience::{self, BACK_OFF_MS, CONNECT, pause};
+use super::super::{ClientOptions, Description};
 use super::address::Address;
 use super::expression::Dialect;
 use super::proto::milvus_service_client::MilvusServiceClient;
 use super::proto::{self, KeyValuePair, MsgBase, MsgType};
-use super::status::{Answer, Failure, checked};
+use super::status::{Answer, Failure, UNREACHABLE, checked};
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 
-/// How long a name, a connection and TLS may take.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// The waits before a call is said again; then it has failed. 32 seconds in all: a Milvus that was killed and
-/// started anew takes up to 30 to forget what it was.
-const BACK_OFF_MS: [u64; 7] = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
-
 /// How long a collection may take to be loaded.
 const LOAD: Duration = Duration::from_secs(600);
-
-/// How a server is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// `USER:PASSWORD` or an API key; `None` where none is wanted.
-    pub token: Option<String>,
-    /// How long one call may take.
-    pub timeout: Duration,
-}
-
-impl Default for ClientOptions {
-    /// No token, 60 seconds.
-    fn default() -> Self {
-        Self { token: None, timeout: Duration::from_secs(60) }
-    }
-}
 
 /// A connection to the server of a collection.
 pub struct Client {
@@ -53,21 +30,14 @@ pub struct Client {
     service: Service,
     token: Option<MetadataValue<Ascii>>,
     timeout: Duration,
-    version: String,
+    pub(super) version: String,
     /// How often a call was larger than the server takes.
     pub(super) halvings: Cell<u32>,
+    /// The kind of index that the collection has, once a search asked for it.
+    pub(super) index_kind: OnceCell<String>,
 }
 
 pub(super) type Service = MilvusServiceClient<Channel>;
-
-/// What a server says of a collection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// What was said of it when it was made.
-    pub properties: BTreeMap<String, String>,
-    /// The names of its columns.
-    pub columns: Vec<String>,
-}
 
 impl Client {
     /// Connects, and asks for the version. Where nothing answers, that is said at once; only a server that says that
@@ -76,17 +46,16 @@ impl Client {
     /// # Errors
     /// [`Error::RemoteUnreachable`], [`Error::RemoteDenied`], [`Error::RemoteRefused`].
     pub fn connect(address: &Address, options: &ClientOptions, watch: &Watch<'_>) -> Result<Self> {
-        let unreachable =
-            |reason: String| Error::RemoteUnreachable { server: address.server(), reason };
+        let unreachable = |reason: String| Error::RemoteUnreachable {
+            server: address.server(),
+            reason,
+            remedy: UNREACHABLE,
+        };
         let token = options.token.as_ref().filter(|token| !token.is_empty()).map(|token| {
             let text = base64::engine::general_purpose::STANDARD.encode(token);
             MetadataValue::try_from(text).expect("base64 is ASCII")
         });
-        // Of one thread, which waits for each answer: the rest of likeness knows no tasks.
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Threads { source: source.into() })?;
+        let runtime = patience::runtime()?;
         let mut endpoint = Endpoint::from_shared(address.uri())
             .map_err(|error| unreachable(error.to_string()))?
             .connect_timeout(CONNECT)
@@ -112,6 +81,7 @@ impl Client {
             timeout: options.timeout,
             version: String::new(),
             halvings: Cell::new(0),
+            index_kind: OnceCell::new(),
         };
         let send = async |mut service: Service, request| service.get_version(request).await;
         let version = match client.once(proto::GetVersionRequest {}, send) {
@@ -124,26 +94,13 @@ impl Client {
         Ok(client)
     }
 
-    /// Where it is connected to.
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// What the server says that it is.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
     /// What filters it understands.
-    pub fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         Dialect::of(&self.version)
     }
 
     /// What is known of the collection; `None` where there is none.
-    ///
-    /// # Errors
-    /// Those of [`Client::connect`], and [`Error::Cancelled`]; so all methods here.
-    pub fn describe(&self, watch: &Watch<'_>) -> Result<Option<Description>> {
+    pub(super) fn said(&self, watch: &Watch<'_>) -> Result<Option<Description>> {
         let (db_name, collection_name) = self.names();
         let request = proto::HasCollectionRequest {
             base: base(MsgType::HasCollection),
@@ -166,15 +123,12 @@ impl Client {
             self.call("describe a collection", watch, request, async |mut service, request| {
                 service.describe_collection(request).await
             })?;
-        let fields = said.schema.unwrap_or_default().fields;
-        Ok(Some(Description {
-            properties: said.properties.into_iter().map(|pair| (pair.key, pair.value)).collect(),
-            columns: fields.into_iter().map(|field| field.name).collect(),
-        }))
+        let properties = said.properties.into_iter().map(|pair| (pair.key, pair.value));
+        Ok(Some(Description { properties: properties.collect() }))
     }
 
     /// Deletes the collection.
-    pub fn drop_collection(&self, watch: &Watch<'_>) -> Result<()> {
+    pub(super) fn forget(&self, watch: &Watch<'_>) -> Result<()> {
         let (db_name, collection_name) = self.names();
         let base = base(MsgType::DropCollection);
         let request = proto::DropCollectionRequest { base, db_name, collection_name };
@@ -185,7 +139,7 @@ impl Client {
     }
 
     /// Makes the collection ready to be asked, and waits until it is.
-    pub fn load(&self, watch: &Watch<'_>) -> Result<()> {
+    pub(super) fn ready(&self, watch: &Watch<'_>) -> Result<()> {
         let (db_name, collection_name) = self.names();
         let request = proto::LoadCollectionRequest {
             base: base(MsgType::LoadCollection),
@@ -223,7 +177,7 @@ impl Client {
     }
 
     /// Makes what was sent durable.
-    pub fn flush(&self, watch: &Watch<'_>) -> Result<()> {
+    pub(super) fn settle(&self, watch: &Watch<'_>) -> Result<()> {
         let (db_name, collection_name) = self.names();
         let request = proto::FlushRequest {
             base: base(MsgType::Flush),
@@ -303,15 +257,4 @@ pub(super) fn base(msg_type: MsgType) -> Option<MsgBase> {
 /// A setting, as Milvus takes them.
 pub(super) fn pair(key: &str, value: impl ToString) -> KeyValuePair {
     KeyValuePair { key: key.to_owned(), value: value.to_string() }
-}
-
-/// Waits, but not when it should stop.
-fn pause(wait: Duration, watch: &Watch<'_>) -> Result<()> {
-    let end = Instant::now() + wait;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-    {
-        watch.check()?;
-        thread::sleep(left.min(Duration::from_millis(50)));
-    }
-    watch.check()
 }

@@ -24,6 +24,11 @@ const OLD_RATE_LIMIT: i32 = 49;
 const OLD_NODE_NOT_MATCH: i32 = 50;
 const OLD_NOT_READY: i32 = 56;
 
+/// What a person may do where no server answers, or one lets nobody in.
+pub(super) const UNREACHABLE: &str = "see that Milvus runs there, and that `milvus+tls://` is written where it speaks \
+                                      TLS; a push goes on where it ended";
+const DENIED: &str = "name the right one with `--token USER:PASSWORD` or LIKENESS_MILVUS_TOKEN";
+
 /// Why a call gave nothing.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -130,21 +135,30 @@ impl Failure {
     pub(super) fn into_error(self, server: String, action: &'static str) -> Error {
         match self {
             Failure::Call(status) => match status.code() {
-                Code::Unauthenticated | Code::PermissionDenied => {
-                    Error::RemoteDenied { server, reason: status.message().to_owned() }
-                }
+                Code::Unauthenticated | Code::PermissionDenied => Error::RemoteDenied {
+                    server,
+                    reason: status.message().to_owned(),
+                    remedy: DENIED,
+                },
                 Code::DeadlineExceeded => Error::RemoteUnreachable {
                     server,
                     reason: format!("it did not {action} in time"),
+                    remedy: UNREACHABLE,
                 },
                 Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
                     if status.source().is_some() =>
                 {
-                    Error::RemoteUnreachable { server, reason: deepest(&status) }
+                    Error::RemoteUnreachable {
+                        server,
+                        reason: deepest(&status),
+                        remedy: UNREACHABLE,
+                    }
                 }
-                Code::Unavailable => {
-                    Error::RemoteUnreachable { server, reason: status.message().to_owned() }
-                }
+                Code::Unavailable => Error::RemoteUnreachable {
+                    server,
+                    reason: status.message().to_owned(),
+                    remedy: UNREACHABLE,
+                },
                 Code::Unimplemented => Error::RemoteRefused {
                     server,
                     action,
@@ -155,7 +169,7 @@ impl Failure {
             Failure::Status(status)
                 if status.code == NOT_PERMITTED || status.error_code == OLD_PERMISSION_DENIED =>
             {
-                Error::RemoteDenied { server, reason: status.reason }
+                Error::RemoteDenied { server, reason: status.reason, remedy: DENIED }
             }
             Failure::Status(status) => {
                 Error::RemoteRefused { server, action, reason: status.reason }

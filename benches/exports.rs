@@ -76,7 +76,7 @@ fn main() -> Outcome<()> {
     let megabytes = (rows * width * 4) as f64 / 1e6;
     println!("{rows} rows of {width} features, {megabytes:.0} MB; medians of {rounds} rounds");
     println!(
-        "{:<16} {:>10} {:>8}   {:>10} {:>8}  peer/likeness",
+        "{:<16} {:>10} {:>8}   {:>10} {:>8}  likeness/peer",
         "", "rows/s", "MB/s", "peer", "MB/s"
     );
     for (format, ours, theirs) in times {

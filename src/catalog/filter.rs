@@ -10,7 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::{Catalog, FileId, ModelId};
 use crate::error::Result;
-use crate::filter::{Bounds, EARTH, Fact, Filter, NumberField, Pattern, Test, TextField};
+use crate::filter::{Bounds, Fact, Filter, NumberField, Pattern, Test, TextField, metres_between};
 use crate::record::ImageId;
 
 /// Images that pass a filter, each with the first of its files that does.
@@ -169,14 +169,6 @@ fn readable(value: ValueRef<'_>) -> String {
         ValueRef::Integer(number) => number.to_string(),
         _ => String::new(),
     }
-}
-
-/// The distance along the globe, by the haversine formula; latitude and longitude in degrees.
-fn metres_between(a: (f64, f64), b: (f64, f64)) -> f64 {
-    let (north, east) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
-    let [cos_a, cos_b] = [a.0, b.0].map(|latitude| latitude.to_radians().cos());
-    let haversine = (north / 2.0).sin().powi(2) + cos_a * cos_b * (east / 2.0).sin().powi(2);
-    2.0 * EARTH * haversine.sqrt().min(1.0).asin()
 }
 
 #[cfg(test)]

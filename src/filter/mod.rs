@@ -33,6 +33,14 @@ use std::str::FromStr;
 /// The mean radius of the Earth in metres (IUGG), by which `near` measures.
 pub const EARTH: f64 = 6_371_008.8;
 
+/// Metres along the globe between two places, latitude and longitude in degrees, by the haversine formula.
+pub fn metres_between(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let (north, east) = ((b.0 - a.0).to_radians(), (b.1 - a.1).to_radians());
+    let [cos_a, cos_b] = [a.0, b.0].map(|latitude| latitude.to_radians().cos());
+    let haversine = (north / 2.0).sin().powi(2) + cos_a * cos_b * (east / 2.0).sin().powi(2);
+    2.0 * EARTH * haversine.sqrt().min(1.0).asin()
+}
+
 /// An expression over what is known of a photo.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {

@@ -1,5 +1,6 @@
 //! A filter in Milvus's own words.
 
+use super::near::Places;
 use super::row::ID;
 use crate::filter::{Bounds, Fact, Filter, NumberField, Pattern, Test, TextField};
 use crate::record::ImageId;
@@ -32,23 +33,23 @@ pub(super) struct Untranslatable(pub(super) String);
 
 type Translated = Result<String, Untranslatable>;
 
-/// The expression that is true of the same photos, of each its first file looked at only.
+/// The expression that is true of the same photos, of each its first file looked at only. `places` holds what lies
+/// within its circles.
 ///
 /// # Errors
-/// [`Untranslatable`] for `near`, for patterns that `dialect` has no words for, and for keywords with a
-/// `*` or `?` inside.
-pub(super) fn expression(filter: &Filter, dialect: Dialect) -> Translated {
+/// [`Untranslatable`] for patterns that `dialect` has no words for, and for keywords with a `*` or `?` inside.
+pub(super) fn expression(filter: &Filter, dialect: Dialect, places: &Places) -> Translated {
     // Neither server takes `true`.
     let joined = |parts: &[Filter], none: &str, word: &str| {
         let parts: Vec<String> =
-            parts.iter().map(|part| expression(part, dialect)).collect::<Result<_, _>>()?;
+            parts.iter().map(|part| expression(part, dialect, places)).collect::<Result<_, _>>()?;
         Ok(if parts.is_empty() { none.to_owned() } else { format!("({})", parts.join(word)) })
     };
     match filter {
         Filter::All(parts) => joined(parts, ALL, " and "),
         Filter::Any(parts) => joined(parts, NONE, " or "),
-        Filter::Not(inside) => Ok(format!("(not {})", expression(inside, dialect)?)),
-        Filter::Test(test) => Ok(format!("({})", tested(test, dialect)?)),
+        Filter::Not(inside) => Ok(format!("(not {})", expression(inside, dialect, places)?)),
+        Filter::Test(test) => Ok(format!("({})", tested(test, dialect, places)?)),
     }
 }
 
@@ -58,6 +59,9 @@ const NONE: &str = "id < 0";
 
 /// Rows by their numbers.
 pub(super) fn among(ids: &[ImageId]) -> String {
+    if ids.is_empty() {
+        return NONE.to_owned();
+    }
     let ids: Vec<String> = ids.iter().map(ImageId::to_string).collect();
     format!("{ID} in [{}]", ids.join(","))
 }
@@ -78,7 +82,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-fn tested(test: &Test, dialect: Dialect) -> Translated {
+fn tested(test: &Test, dialect: Dialect, places: &Places) -> Translated {
     match test {
         Test::Path(pattern) => below("path_lower", pattern, dialect),
         Test::Root(pattern) => below("root_lower", pattern, dialect),
@@ -109,9 +113,7 @@ fn tested(test: &Test, dialect: Dialect) -> Translated {
             };
             Ok(if parts.is_empty() { ALL.to_owned() } else { parts.join(" and ") })
         }
-        Test::Near { .. } => {
-            Err(Untranslatable("`near`: Milvus does not measure distances on the globe".into()))
-        }
+        Test::Near { .. } => Ok(among(places.of(test))),
         Test::Has(fact) => Ok(match fact {
             Fact::Taken => "taken_at != \"\"",
             Fact::Camera => "camera != \"\"",
@@ -198,7 +200,11 @@ mod tests {
     use super::*;
 
     fn translated(text: &str, dialect: Dialect) -> Translated {
-        expression(&text.parse().unwrap_or_else(|error| panic!("{error}")), dialect)
+        expression(
+            &text.parse().unwrap_or_else(|error| panic!("{error}")),
+            dialect,
+            &Places::default(),
+        )
     }
 
     #[test]
@@ -221,14 +227,28 @@ mod tests {
         ] {
             assert_eq!(translated(text, Dialect::Patterns).as_deref(), Ok(expected), "{text}");
         }
-        assert_eq!(expression(&Filter::All(vec![]), Dialect::Patterns).unwrap(), ALL);
-        assert_eq!(expression(&Filter::Any(vec![]), Dialect::Patterns).unwrap(), NONE);
+        let none = Places::default();
+        assert_eq!(expression(&Filter::All(vec![]), Dialect::Patterns, &none).unwrap(), ALL);
+        assert_eq!(expression(&Filter::Any(vec![]), Dialect::Patterns, &none).unwrap(), NONE);
+    }
+
+    #[test]
+    fn places_are_said_by_numbers() {
+        let near = "near:48,11,10km";
+        let filter: Filter = format!("not {near} and rating>=4").parse().unwrap();
+        for (ids, expected) in [
+            (vec![3, 17], "((not (id in [3,17])) and (rating >= 4))"),
+            (vec![], "((not (id < 0)) and (rating >= 4))"),
+        ] {
+            let Ok(Filter::Test(test)) = near.parse() else { panic!("one test") };
+            let places = Places::made(test, ids.into_iter().map(ImageId).collect());
+            assert_eq!(expression(&filter, Dialect::Patterns, &places).unwrap(), expected);
+        }
     }
 
     #[test]
     fn what_a_server_cannot_be_asked_is_named() {
         for (text, dialect, part) in [
-            ("near:48,11,10km", Dialect::Patterns, "`near`"),
             ("keyword:'s*a'", Dialect::Patterns, "`s*a`"),
             ("camera:'a\\b'", Dialect::Patterns, "`\\`"),
             ("camera:canon", Dialect::Prefixes, "before 2.4"),

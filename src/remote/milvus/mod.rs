@@ -4,6 +4,7 @@
 mod address;
 mod client;
 mod expression;
+mod near;
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, dead_code)]
 mod proto;

@@ -69,8 +69,13 @@ impl Client {
     /// The rows most similar to a vector.
     pub(super) fn nearest(&self, search: Search<'_>, watch: &Watch<'_>) -> Result<Vec<FoundRow>> {
         let Search { query, k, filter } = search;
-        let expression = filter.map(|filter| expression(filter, self.dialect())).transpose();
-        let expression = expression.map_err(|Untranslatable(what)| Error::RemoteFilter { what })?;
+        let expression = match filter {
+            Some(filter) => {
+                let said = expression(filter, self.dialect(), &self.places(filter, watch)?);
+                Some(said.map_err(|Untranslatable(what)| Error::RemoteFilter { what })?)
+            }
+            None => None,
+        };
         let index = match self.index_kind.get() {
             Some(index) => index,
             None => {
@@ -135,7 +140,7 @@ impl Client {
         Ok(found)
     }
 
-    fn query(
+    pub(super) fn query(
         &self,
         action: &'static str,
         expr: String,
@@ -158,7 +163,7 @@ impl Client {
         Ok(said.fields_data)
     }
 
-    fn odd(&self, action: &'static str) -> Error {
+    pub(super) fn odd(&self, action: &'static str) -> Error {
         let reason = "its answer is not as Milvus's documentation has it".to_owned();
         Error::RemoteRefused { server: self.address.server(), action, reason }
     }
@@ -175,10 +180,20 @@ fn effort(index: &str, k: usize) -> serde_json::Value {
     }
 }
 
-fn whole<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [i64]> {
+pub(super) fn whole<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [i64]> {
     fields.iter().find(|field| field.field_name == name).and_then(|field| match &field.field {
         Some(Field::Scalars(scalars)) => match &scalars.data {
             Some(Data::LongData(longs)) => Some(&*longs.data),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+pub(super) fn doubles<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [f64]> {
+    fields.iter().find(|field| field.field_name == name).and_then(|field| match &field.field {
+        Some(Field::Scalars(scalars)) => match &scalars.data {
+            Some(Data::DoubleData(doubles)) => Some(&*doubles.data),
             _ => None,
         },
         _ => None,

@@ -122,6 +122,14 @@ fn a_path_means_all_below_it_wherever_it_lies() {
     }
 }
 
+#[test]
+fn distances_are_those_of_the_globe() {
+    // Munich to Berlin, 504 km by any map; across the date line.
+    let apart = metres_between((48.137, 11.575), (52.52, 13.405));
+    assert!((apart - 504_000.0).abs() < 1_000.0, "{apart}");
+    assert!(metres_between((0.0, 179.99), (0.0, -179.99)) < 2_300.0);
+}
+
 mod properties {
     use proptest::prelude::*;
 

@@ -1,6 +1,7 @@
 //! Where a collection is, on whichever server.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{milvus, postgres};
@@ -64,6 +65,11 @@ impl FromStr for Address {
             _ => Err(wrong("likeness knows no such scheme")),
         }
     }
+}
+
+/// Whether a host, without brackets, is this machine.
+pub(super) fn is_loopback(name: &str) -> bool {
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Says what is wrong with an address, and keeps the password in it to itself.

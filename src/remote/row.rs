@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::embedding::Embedding;
+use crate::embedding::{Embedding, InvalidVector};
+use crate::error::{Error, Result};
 use crate::record::ImageId;
 
 /// The longest text of a column in bytes; Milvus's own limit.
@@ -50,4 +51,11 @@ pub struct Row {
     pub embedding: Embedding,
     /// What is known of it.
     pub facts: Facts,
+}
+
+/// Refuses rows with vectors of another width than the collection's.
+pub(super) fn check_widths(rows: &[Row], width: usize) -> Result<()> {
+    let Some(odd) = rows.iter().find(|row| row.embedding.width() != width) else { return Ok(()) };
+    let source = InvalidVector::Width { expected: width, found: odd.embedding.width() };
+    Err(Error::StoredFeatures { image: odd.id, source })
 }

@@ -58,9 +58,10 @@ Examples:
   likeness find beach.jpg --remote 'postgres://ann@db.lan/archive?table=photos'
 
 --remote needs no library here: the collection names its model, and an image that is in it,
-and id:N, need no inference. --where is applied by the server, but in Milvus for `near` and
-keywords with a * or ? inside; a Milvus before 2.4 compares texts whole or by how
-they begin. Of an image in several places only the first is looked at.
+and id:N, need no inference. --where is applied by the server, but in Milvus for keywords
+with a * or ? inside, and `near` with more than 16,384 photos within the radius; a Milvus
+before 2.4 compares texts whole or by how they begin. Of an image in several places only the
+first is looked at.
 
 An image that was indexed, and id:N, need no model and no inference.
 

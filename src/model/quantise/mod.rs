@@ -111,7 +111,8 @@ impl Quantiser {
             match &part.kind {
                 Kind::Node(node) => {
                     let mut inputs = rewired(node, &scales);
-                    if let Some(conv) = node.outputs.first().and_then(|name| plan.convs.get(name)) {
+                    let conv = node.outputs.first().and_then(|name| plan.convs.get(name));
+                    if let Some(conv) = conv {
                         let means =
                             seen.get(conv.input).map(Activations::means).unwrap_or_default();
                         let rounded = conv.round(&scales[conv.input], &means, bits);
@@ -119,7 +120,6 @@ impl Quantiser {
                         inputs.extend(rounded.inputs.map(Cow::Owned));
                         pieces.extend(rounded.fields.into_iter().map(Cow::Owned));
                     }
-                    let conv = node.outputs.first().and_then(|name| plan.convs.get(name));
                     let field = if let Some(stem) = conv.and_then(|conv| conv.stem) {
                         let names: Vec<&str> = inputs.iter().map(|name| &**name).collect();
                         let pads = stem.pads();

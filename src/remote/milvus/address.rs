@@ -1,10 +1,9 @@
 //! Where a collection is: `milvus://HOST[:PORT]/[DATABASE/]COLLECTION`.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::super::address::invalid;
+use super::super::address::{invalid, is_loopback};
 use crate::error::Error;
 
 /// The port of a Milvus server that speaks plainly.
@@ -36,8 +35,7 @@ impl Address {
 
     /// Whether the server is this machine.
     pub fn is_local(&self) -> bool {
-        let name = self.host.trim_matches(['[', ']']);
-        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        is_loopback(self.host.trim_matches(['[', ']']))
     }
 
     /// What gRPC connects to.

@@ -10,7 +10,7 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::super::patience::{self, BACK_OFF_MS, CONNECT, pause};
+use super::super::patience::{self, CONNECT, pause};
 use super::super::{ClientOptions, Description};
 use super::address::Address;
 use super::expression::Dialect;
@@ -219,17 +219,8 @@ impl Client {
     where
         F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
     {
-        for wait in BACK_OFF_MS {
-            watch.check()?;
-            match self.once(request.clone(), &send) {
-                Err(failure) if failure.is_transient() => {
-                    pause(Duration::from_millis(wait), watch)?
-                }
-                answer => return Ok(answer),
-            }
-        }
-        watch.check()?;
-        Ok(self.once(request, &send))
+        let once = || Ok(self.once(request.clone(), &send));
+        patience::again(watch, once, Failure::is_transient)
     }
 
     fn once<Q, R: Answer, F>(

@@ -181,31 +181,29 @@ fn effort(index: &str, k: usize) -> serde_json::Value {
 }
 
 pub(super) fn whole<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [i64]> {
-    fields.iter().find(|field| field.field_name == name).and_then(|field| match &field.field {
-        Some(Field::Scalars(scalars)) => match &scalars.data {
-            Some(Data::LongData(longs)) => Some(&*longs.data),
-            _ => None,
-        },
+    match column(fields, name)? {
+        Data::LongData(longs) => Some(&longs.data),
         _ => None,
-    })
+    }
 }
 
 pub(super) fn doubles<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [f64]> {
-    fields.iter().find(|field| field.field_name == name).and_then(|field| match &field.field {
-        Some(Field::Scalars(scalars)) => match &scalars.data {
-            Some(Data::DoubleData(doubles)) => Some(&*doubles.data),
-            _ => None,
-        },
+    match column(fields, name)? {
+        Data::DoubleData(doubles) => Some(&doubles.data),
         _ => None,
-    })
+    }
 }
 
 fn texts<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a [String]> {
-    fields.iter().find(|field| field.field_name == name).and_then(|field| match &field.field {
-        Some(Field::Scalars(scalars)) => match &scalars.data {
-            Some(Data::StringData(texts)) => Some(&*texts.data),
-            _ => None,
-        },
+    match column(fields, name)? {
+        Data::StringData(texts) => Some(&texts.data),
         _ => None,
-    })
+    }
+}
+
+fn column<'a>(fields: &'a [FieldData], name: &str) -> Option<&'a Data> {
+    match fields.iter().find(|field| field.field_name == name)?.field.as_ref()? {
+        Field::Scalars(scalars) => scalars.data.as_ref(),
+        Field::Vectors(_) => None,
+    }
 }

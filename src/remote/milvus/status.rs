@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use tonic::Code;
 
+use super::super::patience::deepest;
 use super::proto;
 use crate::error::Error;
 
@@ -184,15 +185,6 @@ fn names_a_lost_node(reason: &str) -> bool {
     ["node not match", "node not found", "node offline", "session not found"]
         .iter()
         .any(|words| reason.contains(words))
-}
-
-/// What went wrong at the bottom: `Connection refused (os error 111)`.
-fn deepest(status: &tonic::Status) -> String {
-    let mut cause: &dyn std::error::Error = status;
-    while let Some(below) = cause.source() {
-        cause = below;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

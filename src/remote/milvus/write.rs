@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
+use super::super::row::check_widths;
 use super::super::{IndexKind, MAX_ROWS, MAX_TEXT, Row};
 use super::client::{Client, base, pair};
 use super::expression::among;
 use super::proto::{self, MsgType};
 use super::row::{self, EMBEDDING, ID};
-use crate::embedding::InvalidVector;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::ImageId;
@@ -120,10 +120,7 @@ impl Client {
         watch: &Watch<'_>,
         acknowledged: &mut dyn FnMut(&[Row]) -> Result<()>,
     ) -> Result<()> {
-        if let Some(odd) = rows.iter().find(|row| row.embedding.width() != width) {
-            let source = InvalidVector::Width { expected: width, found: odd.embedding.width() };
-            return Err(Error::StoredFeatures { image: odd.id, source });
-        }
+        check_widths(rows, width)?;
         let mut rows = rows;
         while !rows.is_empty() {
             let mut count = fitting(rows, MAX_BYTES >> self.halvings.get());

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::super::address::invalid;
+use super::super::address::{invalid, is_loopback};
 use crate::error::Error;
 
 /// PostgreSQL's own port.
@@ -98,10 +98,6 @@ impl Address {
             None => format!("\"{}\"", self.table),
         }
     }
-}
-
-fn is_loopback(name: &str) -> bool {
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn bracketed(name: &str) -> String {

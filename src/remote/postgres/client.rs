@@ -9,7 +9,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 
 use super::super::ClientOptions;
-use super::super::patience::{self, BACK_OFF_MS, CONNECT, pause};
+use super::super::patience::{self, CONNECT};
 use super::address::{Address, Host, Tls};
 use super::status::Failure;
 use super::table::Shape;
@@ -144,17 +144,8 @@ impl Client {
         watch: &Watch<'_>,
         work: impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T> {
-        for wait in BACK_OFF_MS {
-            watch.check()?;
-            match self.once(limit, watch, &work)? {
-                Err(failure) if failure.is_transient() => {
-                    pause(Duration::from_millis(wait), watch)?
-                }
-                said => return said.map_err(|failure| failure.into_error(&self.address, action)),
-            }
-        }
-        watch.check()?;
-        let said = self.once(limit, watch, &work)?;
+        let once = || self.once(limit, watch, &work);
+        let said = patience::again(watch, once, Failure::is_transient)?;
         said.map_err(|failure| failure.into_error(&self.address, action))
     }
 

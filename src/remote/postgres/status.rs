@@ -5,6 +5,7 @@ use std::io;
 
 use tokio_postgres::error::SqlState;
 
+use super::super::patience::deepest;
 use super::address::{Address, Tls};
 use crate::error::Error;
 
@@ -158,15 +159,6 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
 /// Whether TLS failed for what the server showed. A connection that broke meanwhile has another kind.
 fn is_certificate(error: &tokio_postgres::Error) -> bool {
     io_error(error).is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
-}
-
-/// What went wrong at the bottom: `Connection refused (os error 111)`.
-fn deepest(error: &tokio_postgres::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(below) = cause.source() {
-        cause = below;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

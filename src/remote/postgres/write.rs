@@ -6,11 +6,11 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Row;
+use super::super::row::check_widths;
 use super::client::{Client, Session, transaction};
 use super::row;
 use super::status::Failure;
-use crate::embedding::InvalidVector;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::Watch;
 use crate::record::ImageId;
 
@@ -27,10 +27,7 @@ impl Client {
         watch: &Watch<'_>,
         acknowledged: &mut dyn FnMut(&[Row]) -> Result<()>,
     ) -> Result<()> {
-        if let Some(odd) = rows.iter().find(|row| row.embedding.width() != width) {
-            let source = InvalidVector::Width { expected: width, found: odd.embedding.width() };
-            return Err(Error::StoredFeatures { image: odd.id, source });
-        }
+        check_widths(rows, width)?;
         if rows.is_empty() {
             return Ok(());
         }

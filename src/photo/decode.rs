@@ -16,7 +16,7 @@ use super::wanted::Wanted;
 use super::{
     Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, resize, tiff, tone,
 };
-use crate::network::{Pixels, Preprocessing};
+use crate::network::{Filter, Pixels, Preprocessing};
 use crate::record::PhotoFacts;
 
 /// How exactly pixels are decoded.
@@ -91,6 +91,8 @@ pub(super) struct Raster {
     pub(super) scale: f64,
     /// Left and top of `image`, in pixels of its own: of some pictures only a part is decoded.
     pub(super) corner: (u32, u32),
+    /// Whether its rows have been resized to the square's already.
+    pub(super) is_narrow: bool,
     pub(super) metadata: Metadata,
     /// What makes it upright, where the format says so outside of EXIF.
     pub(super) orientation: Option<Orientation>,
@@ -105,6 +107,15 @@ pub(super) struct Metadata {
     pub(super) xmp: Option<Vec<u8>>,
     /// The colour profile the pixels are in.
     pub(super) icc: Option<Vec<u8>>,
+}
+
+impl Metadata {
+    /// What makes the picture upright. One whose EXIF cannot be read is shown as it is stored, as every viewer does.
+    pub(super) fn orientation(&self) -> Orientation {
+        let by_exif = self.exif.as_deref().and_then(Orientation::from_exif_chunk);
+        let by_xmp = || self.xmp.as_deref().and_then(facts::orientation_of_xmp);
+        by_exif.or_else(by_xmp).unwrap_or(Orientation::NoTransforms)
+    }
 }
 
 /// Decodes a picture (the first frame, if it moves), turns its colours into sRGB, lays it over white,
@@ -136,13 +147,12 @@ fn decode_or_panic(
         shorter_side: preprocessing.resize,
         square: preprocessing.size,
         whole: options.region.is_some(),
+        may_narrow: preprocessing.filter == Filter::Bilinear
+            && matches!(photo.format.decoder(), Decoder::Jpeg),
     };
-    let Raster { image, size, scale, corner, metadata, orientation } = raster(photo, &wanted)?;
-    // A picture whose EXIF cannot be read is shown as it is stored, as every viewer does.
-    let by_exif = || metadata.exif.as_deref().and_then(Orientation::from_exif_chunk);
-    let by_xmp = || metadata.xmp.as_deref().and_then(facts::orientation_of_xmp);
-    let orientation = orientation.or_else(by_exif).or_else(by_xmp);
-    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    let Raster { image, size, scale, corner, is_narrow, metadata, orientation } =
+        raster(photo, &wanted)?;
+    let orientation = orientation.unwrap_or_else(|| metadata.orientation());
     let image = eight_bits(image);
     let image = match &metadata.icc {
         Some(profile) => colour::to_srgb(image, profile),
@@ -157,7 +167,8 @@ fn decode_or_panic(
         }
         None => (rgb, size),
     };
-    let source = Source { rgb: &rgb, stored: rgb.dimensions(), corner, whole: looked_at, scale };
+    let stored = rgb.dimensions();
+    let source = Source { rgb: &rgb, stored, corner, whole: looked_at, scale, is_narrow };
     let square = resize::to_square(&source, orientation, preprocessing);
     let pixels = Pixels::new(preprocessing.size, preprocessing.size, square);
     let (width, height) = resize::upright(size, orientation);
@@ -256,7 +267,7 @@ pub(super) mod tests {
         static BUDGET: std::sync::LazyLock<Budget> =
             std::sync::LazyLock::new(|| Budget::new(1 << 20));
         let (mode, budget) = (DecodeMode::Fast, &*BUDGET);
-        let (max_megapixels, shorter_side, square, whole) = (1, side, side, false);
+        let (max_megapixels, shorter_side, square) = (1, side, side);
         let max_bytes = DecodeOptions::MAX_BYTES;
         Wanted {
             mode,
@@ -266,7 +277,8 @@ pub(super) mod tests {
             file_bytes: 0,
             shorter_side,
             square,
-            whole,
+            whole: false,
+            may_narrow: false,
         }
     }
 

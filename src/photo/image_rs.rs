@@ -41,7 +41,15 @@ pub(super) fn decode(
         && format == Format::Png
         && let Some((scale, image)) = stream::png(Cursor::new(bytes), wanted)
     {
-        return Ok(Raster { image, size, scale, corner: (0, 0), metadata, orientation });
+        return Ok(Raster {
+            image,
+            size,
+            scale,
+            corner: (0, 0),
+            is_narrow: false,
+            metadata,
+            orientation,
+        });
     }
     // What comes out, and the 8-bit RGB that is made of it.
     let rgb = u64::from(size.0) * u64::from(size.1) * 3;
@@ -50,7 +58,7 @@ pub(super) fn decode(
     if matches!(format, Format::Bmp | Format::Tga) {
         unless_invisible(&mut image);
     }
-    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), metadata, orientation })
+    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), is_narrow: false, metadata, orientation })
 }
 
 /// Decodes a large PNG from its file, holding a few rows of it; `None` where that does not work.
@@ -79,6 +87,7 @@ pub(super) fn decode_by_rows(
         size,
         scale,
         corner: (0, 0),
+        is_narrow: false,
         metadata,
         orientation,
     }))

@@ -1,12 +1,16 @@
 //! Full-size pixels → the square the network sees.
 
+mod across;
+
+use std::borrow::Cow;
 use std::ops::Range;
 
 use fast_image_resize::images::{Image, ImageRef, TypedImage};
 use fast_image_resize::pixels::{InnerPixel, U16x3};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 
+pub(super) use self::across::Narrowing;
 use crate::network::{Filter, Preprocessing};
 
 /// The part of the source that ends up in the square, in source pixels; fractions are meant.
@@ -21,15 +25,57 @@ pub(super) struct CropBox {
 impl CropBox {
     /// The same part, in pixels of what is stored of a picture.
     fn within(self, source: &Source<'_>) -> Self {
-        let axis = |start: f64, length: f64, corner: u32, side: u32| {
-            let side = f64::from(side);
-            let length = (length * source.scale).min(side);
-            // Rounding may leave the far end a hair outside.
-            ((start * source.scale - f64::from(corner)).min(side - length), length)
-        };
-        let (left, width) = axis(self.left, self.width, source.corner.0, source.stored.0);
-        let (top, height) = axis(self.top, self.height, source.corner.1, source.stored.1);
-        Self { left, top, width, height }
+        let Source { scale, corner, stored, .. } = *source;
+        let columns =
+            Span { start: self.left, length: self.width }.within(scale, corner.0, stored.0);
+        let rows = Span { start: self.top, length: self.height }.within(scale, corner.1, stored.1);
+        Self { left: columns.start, top: rows.start, width: columns.length, height: rows.length }
+    }
+}
+
+/// A part of a row or column, in pixels; fractions are meant.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: f64,
+    length: f64,
+}
+
+impl Span {
+    /// The same part of what is stored: `side` pixels from `corner` on, `scale` along one of the whole picture.
+    fn within(self, scale: f64, corner: u32, side: u32) -> Self {
+        let side = f64::from(side);
+        let length = (self.length * scale).min(side);
+        // Rounding may leave the far end a hair outside.
+        Self { start: (self.start * scale - f64::from(corner)).min(side - length), length }
+    }
+}
+
+/// Resizes the rows of a picture while it is decoded, as [`to_square`] would: so they need not be written to memory
+/// and read again.
+pub(super) struct Columns {
+    /// In the whole picture.
+    span: Span,
+    size: u32,
+}
+
+impl Columns {
+    /// For a square of `size` of a picture whose shorter side is resized to `resize`, and which `orientation` makes
+    /// upright. `None` where columns are resized first.
+    pub(super) fn new(
+        whole: (u32, u32),
+        orientation: Orientation,
+        (size, resize): (u32, u32),
+    ) -> Option<Self> {
+        if swaps_sides(orientation) {
+            return None;
+        }
+        let crop = as_stored(central_crop(whole, size, resize), whole, orientation);
+        Some(Self { span: Span { start: crop.left, length: crop.width }, size })
+    }
+
+    /// Of rows of `width` pixels from `left` on.
+    pub(super) fn narrowing(&self, left: u32, width: u32) -> Option<Narrowing> {
+        Narrowing::new(width as usize, self.span.within(1.0, left, width), self.size)
     }
 }
 
@@ -53,6 +99,8 @@ pub(super) struct Source<'a> {
     /// How many pixels of `rgb` lie along one of the whole picture. At most the whole size times this,
     /// rounded up, is stored: the last pixel may stand for less.
     pub(super) scale: f64,
+    /// Whether a row has been resized to the square's already, see [`Columns`].
+    pub(super) is_narrow: bool,
 }
 
 /// Resizes the shorter side to `resize` (antialiased), crops the central `size` × `size`, upright.
@@ -69,7 +117,7 @@ pub(super) fn to_square(
 ) -> Vec<u8> {
     let size = preprocessing.size;
     let whole = source.whole;
-    let upright_crop = central_crop(upright(whole, orientation), preprocessing);
+    let upright_crop = central_crop(upright(whole, orientation), size, preprocessing.resize);
     let crop = as_stored(upright_crop, whole, orientation);
     let crop = crop.within(source);
 
@@ -98,24 +146,39 @@ fn as_pillow(
     columns_first: bool,
 ) -> Vec<u8> {
     let (width, height) = source.stored;
-    let source =
-        ImageRef::new(width, height, source.rgb, PixelType::U8x3).expect("3 bytes a pixel");
-    let square = if columns_first {
+    if columns_first {
         let (start, length) = reach(crop.left, crop.width, size, width);
         let (left, cols) = (f64::from(start), f64::from(length));
-        let columns_done =
-            pass(&source, CropBox { left, width: cols, ..crop }, (length, size), filter);
-        let rest = CropBox { left: crop.left - left, top: 0.0, height: f64::from(size), ..crop };
-        pass(&columns_done, rest, (size, size), filter)
+        let crop_of_columns = CropBox { left, width: cols, ..crop };
+        let columns_done = pass(source.rgb, source.stored, crop_of_columns, (length, size), filter);
+        let span = Span { start: crop.left - left, length: crop.width };
+        across(&columns_done, length, span, size, filter)
     } else {
         let (start, length) = reach(crop.top, crop.height, size, height);
-        let (top, rows) = (f64::from(start), f64::from(length));
-        let rows_done =
-            pass(&source, CropBox { top, height: rows, ..crop }, (size, length), filter);
-        let rest = CropBox { top: crop.top - top, left: 0.0, width: f64::from(size), ..crop };
-        pass(&rows_done, rest, (size, size), filter)
-    };
-    square.into_vec()
+        let row_bytes = 3 * width as usize;
+        let rows = &source.rgb[row_bytes * start as usize..][..row_bytes * length as usize];
+        let span = Span { start: crop.left, length: crop.width };
+        let rows_done = match source.is_narrow {
+            true => Cow::Borrowed(rows),
+            false => Cow::Owned(across(rows, width, span, size, filter)),
+        };
+        let (top, width) = (crop.top - f64::from(start), f64::from(size));
+        let rest = CropBox { left: 0.0, top, width, ..crop };
+        pass(&rows_done, (size, length), rest, (size, size), filter)
+    }
+}
+
+/// Resizes a part of each row of `width` pixels to `size` pixels.
+fn across(rgb: &[u8], width: u32, span: Span, size: u32, filter: FilterType) -> Vec<u8> {
+    if filter == FilterType::Bilinear
+        && let Some(narrowing) = Narrowing::new(width as usize, span, size)
+    {
+        return narrowing.all(rgb, width as usize);
+    }
+    let height = (rgb.len() / (3 * width as usize)) as u32;
+    let crop =
+        CropBox { left: span.start, top: 0.0, width: span.length, height: f64::from(height) };
+    pass(rgb, (width, height), crop, (size, height), filter)
 }
 
 /// What the decoder made smaller has other pixels than Pillow's anyway, and rounding between the passes
@@ -153,22 +216,24 @@ pub(super) fn eight_bits(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
 }
 
-/// Resizes a part of an image to `target`, width and height.
+/// Resizes a part of an image of `size`, width and height, to `target`.
 fn pass(
-    source: &impl IntoImageView,
+    rgb: &[u8],
+    size: (u32, u32),
     crop: CropBox,
     target: (u32, u32),
     filter: FilterType,
-) -> Image<'static> {
+) -> Vec<u8> {
+    let source = ImageRef::new(size.0, size.1, rgb, PixelType::U8x3).expect("3 bytes a pixel");
     let mut resized = Image::new(target.0, target.1, PixelType::U8x3);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .use_alpha(false)
         .crop(crop.left, crop.top, crop.width, crop.height);
     Resizer::new()
-        .resize(source, &mut resized, &options)
+        .resize(&source, &mut resized, &options)
         .expect("the crop lies inside the source, the pixel types agree");
-    resized
+    resized.into_vec()
 }
 
 /// The whole rows (or columns) that a resize of `start..start + length` to `size` looks at, within an
@@ -196,8 +261,8 @@ pub(super) fn part_needed((width, height): (u32, u32), size: u32, resize: u32) -
 ///
 /// torchvision: the longer side becomes `int(resize * long / short)`, the crop starts at
 /// `round((side - size) / 2)` with ties to even; one pixel off costs 0.983 of cosine.
-fn central_crop((width, height): (u32, u32), preprocessing: &Preprocessing) -> CropBox {
-    let (resize, size) = (u64::from(preprocessing.resize), f64::from(preprocessing.size));
+fn central_crop((width, height): (u32, u32), size: u32, resize: u32) -> CropBox {
+    let (resize, size) = (u64::from(resize), f64::from(size));
     let shorter = u64::from(width.min(height));
     let resized = |side: u32| (resize * u64::from(side) / shorter) as f64;
     let axis = |side: u32| {
@@ -263,7 +328,7 @@ mod tests {
     use crate::network::sample::preprocessing;
 
     fn whole(rgb: &[u8], size: (u32, u32)) -> Source<'_> {
-        Source { rgb, stored: size, corner: (0, 0), whole: size, scale: 1.0 }
+        Source { rgb, stored: size, corner: (0, 0), whole: size, scale: 1.0, is_narrow: false }
     }
 
     fn gradient(width: u32, height: u32) -> RgbImage {
@@ -351,9 +416,9 @@ mod tests {
     #[test]
     fn an_odd_margin_starts_at_the_even_side() {
         // Sides of 64 and 67 leave (67 - 56) / 2 = 5.5, which rounds to 6; 65 leaves 4.5: 4.
-        let crop = central_crop((67, 64), &preprocessing(56, 64));
+        let crop = central_crop((67, 64), 56, 64);
         assert_eq!((crop.left, crop.top), (6.0, 4.0));
-        let crop = central_crop((64, 65), &preprocessing(56, 64));
+        let crop = central_crop((64, 65), 56, 64);
         assert_eq!((crop.left, crop.top), (4.0, 4.0));
     }
 }

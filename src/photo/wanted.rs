@@ -1,7 +1,9 @@
 //! What a decoder is asked for, and what it may cost.
 
+use image::metadata::Orientation;
+
 use super::budget::{Budget, Permit};
-use super::resize::{self, Part};
+use super::resize::{self, Columns, Part};
 use super::{DecodeMode, Unreadable};
 
 /// How many times the shorter side after resizing a picture must have at least when it is decoded to a
@@ -24,6 +26,9 @@ pub(super) struct Wanted<'a> {
     pub(super) square: u32,
     /// Whether all pixels are needed, as a part of them will be cut out.
     pub(super) whole: bool,
+    /// Whether the decoder may resize rows: bilinear is what the network asks for, and nothing but the file's own
+    /// metadata says which way is up.
+    pub(super) may_narrow: bool,
 }
 
 impl<'a> Wanted<'a> {
@@ -78,6 +83,12 @@ impl<'a> Wanted<'a> {
             return Part { columns: 0..size.0, rows: 0..size.1 };
         }
         resize::part_needed(size, self.square, self.shorter_side)
+    }
+
+    /// How rows may be resized while they are decoded, of a picture of that size that `orientation` makes upright.
+    pub(super) fn columns(&self, size: (u32, u32), orientation: Orientation) -> Option<Columns> {
+        let may = self.may_narrow && !self.whole;
+        may.then(|| Columns::new(size, orientation, (self.square, self.shorter_side))).flatten()
     }
 
     /// To how many eighths of its size a picture may be decoded: 1 to 4, or 8 for all of it. Between 4

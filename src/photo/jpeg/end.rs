@@ -6,14 +6,19 @@
 use zune_core::bytestream::ZCursor;
 use zune_core::options::DecoderOptions;
 
-use super::segments::{END, segments};
+use super::segments::{END, START_OF_SCAN, segments};
 
 /// Whether the end-of-image marker is there, behind the last scan.
 ///
 /// Markers are walked by their lengths, so that the end marker of an embedded thumbnail does not count,
-/// and whatever a camera appends after the real one does not matter.
+/// and whatever a camera appends after the real one does not matter. Most files end with the marker: as coded
+/// data holds none, theirs need not be walked.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
-    segments(bytes).any(|segment| segment.kind == END)
+    segments(bytes).any(|segment| match segment.kind {
+        END => true,
+        START_OF_SCAN => segment.rest.ends_with(&[0xff, END]),
+        _ => false,
+    })
 }
 
 /// Whether a JPEG without an end marker still has all its coded data, as some cameras and tools write

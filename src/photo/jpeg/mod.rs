@@ -22,7 +22,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 
 use self::segments::{Coding, Header};
-use super::decode::{Metadata, Raster};
+use super::decode::Raster;
 use super::guard::quietly;
 use super::wanted::Wanted;
 use super::{DecodeMode, DecodeOptions, Unreadable, colour};
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     if !end::has_end(bytes) && !end::is_complete_without_end(bytes) {
         return Err(Unreadable::Truncated { format: "JPEG" });
     }
-    let header = Header::read(bytes).ok_or_else(|| Unreadable::damaged("it has no frame"))?;
+    let mut header = Header::read(bytes).ok_or_else(|| Unreadable::damaged("it has no frame"))?;
     let size = (header.width, header.height);
     wanted.check_size(size)?;
     if header.precision != 8 || header.coding == Coding::Other {
@@ -60,12 +60,14 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         eighths = 8;
         decoded = at_scale(bytes, &header, wanted, eighths)?;
     }
-    let Decoded { image, corner } = decoded;
-    // What was stored as inks is sRGB by now.
-    let icc = header.icc.filter(|_| header.components != 4);
-    let metadata = Metadata { exif: header.exif, xmp: header.xmp, icc };
+    let Decoded { image, corner, is_narrow } = decoded;
+    if header.components == 4 {
+        // What was stored as inks is sRGB by now.
+        header.metadata.icc = None;
+    }
+    let metadata = header.metadata;
     let scale = f64::from(eighths) / 8.0;
-    Ok(Raster { image, size, scale, corner, metadata, orientation: None })
+    Ok(Raster { image, size, scale, corner, is_narrow, metadata, orientation: None })
 }
 
 /// A picture or a part of it, at the size that it was decoded to.
@@ -73,6 +75,8 @@ struct Decoded {
     image: DynamicImage,
     /// Its left and top in the picture.
     corner: (u32, u32),
+    /// Whether its rows have been resized to those of the square.
+    is_narrow: bool,
 }
 
 /// Decodes to `eighths` / 8 of the size, at least the part that is wanted. What one decoder refuses the next
@@ -83,7 +87,7 @@ fn at_scale(
     wanted: &Wanted<'_>,
     eighths: u8,
 ) -> Result<Decoded, Unreadable> {
-    let from_top = |image| Decoded { image, corner: (0, 0) };
+    let from_top = |image| Decoded { image, corner: (0, 0), is_narrow: false };
     if eighths == 1 && header.coding == Coding::Progressive {
         let _permit = wanted.room_for(means::memory(header.width, header.height))?;
         if let Some(image) = means::eighth(bytes, header.is_rgb) {
@@ -91,11 +95,17 @@ fn at_scale(
         }
     }
     let _permit = wanted.room_for(memory(header, eighths))?;
-    let part = wanted.part((header.width, header.height));
+    let size = (header.width, header.height);
+    let part = wanted.part(size);
+    // Other profiles' colours are made sRGB before they are mixed.
+    let columns = (eighths == 8 && header.metadata.icc.is_none())
+        .then(|| wanted.columns(size, header.metadata.orientation()))
+        .flatten();
     if header.coding == Coding::Sequential
-        && let Some((image, corner)) = sequential::decode(bytes, header.is_rgb, &part, eighths)
+        && let Some(decoded) =
+            sequential::decode(bytes, header.is_rgb, &part, eighths, columns.as_ref())
     {
-        return Ok(Decoded { image, corner });
+        return Ok(decoded);
     }
     let rows = part.rows.end;
     let image = match header.components {
@@ -103,7 +113,7 @@ fn at_scale(
             let (size, inks) = turbo(bytes, eighths, rows, mozjpeg::ColorSpace::JCS_CMYK)?;
             // Stored inverted, as Adobe began it and everybody took over.
             let inks: Vec<u8> = inks.into_iter().map(|ink| 255 - ink).collect();
-            rgb(size, colour::cmyk_to_rgb(&inks, header.icc.as_deref()))
+            rgb(size, colour::cmyk_to_rgb(&inks, header.metadata.icc.as_deref()))
         }
         1 | 3 => plain(bytes, header, wanted, rows, eighths),
         other => Err(rare(format!("{other} components"))),

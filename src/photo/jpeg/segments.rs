@@ -1,5 +1,7 @@
 //! A JPEG's markers and what they carry (ITU T.81, annex B), without decoding anything.
 
+use crate::photo::decode::Metadata;
+
 /// A marker with its content: `FF kind`, then `content` with the length it states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment<'a> {
@@ -12,7 +14,7 @@ pub(super) struct Segment<'a> {
 
 pub(super) const END: u8 = 0xd9;
 const START: u8 = 0xd8;
-const START_OF_SCAN: u8 = 0xda;
+pub(super) const START_OF_SCAN: u8 = 0xda;
 const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
 const APP2: u8 = 0xe2;
@@ -63,7 +65,7 @@ pub(super) enum Coding {
 }
 
 /// What stands before the pixels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Header {
     pub(super) width: u32,
     pub(super) height: u32,
@@ -76,12 +78,8 @@ pub(super) struct Header {
     pub(super) interleaved: bool,
     /// The three components are red, green and blue, not JFIF's YCbCr.
     pub(super) is_rgb: bool,
-    /// The TIFF structure, without `Exif\0\0`.
-    pub(super) exif: Option<Vec<u8>>,
-    /// The XML packet.
-    pub(super) xmp: Option<Vec<u8>>,
-    /// The profile, put together from its chunks.
-    pub(super) icc: Option<Vec<u8>>,
+    /// EXIF without `Exif\0\0`; the colour profile is put together from its chunks.
+    pub(super) metadata: Metadata,
 }
 
 impl Header {
@@ -141,9 +139,11 @@ impl Header {
                 (false, Some(transform)) => transform == 0,
                 (false, None) => parts.iter().step_by(3).take(3).eq(b"RGB"),
             },
-            exif: exif.map(<[u8]>::to_vec),
-            xmp: xmp.map(<[u8]>::to_vec),
-            icc: (!icc.is_empty()).then_some(icc),
+            metadata: Metadata {
+                exif: exif.map(<[u8]>::to_vec),
+                xmp: xmp.map(<[u8]>::to_vec),
+                icc: (!icc.is_empty()).then_some(icc),
+            },
         })
     }
 }
@@ -175,9 +175,10 @@ mod tests {
         let header = Header::read(&bytes).unwrap();
         assert_eq!((header.width, header.height, header.components), (640, 256, 3));
         assert_eq!(header.coding, Coding::Progressive);
-        assert_eq!(header.icc.as_deref(), Some(&b"profile"[..]));
-        assert_eq!(header.exif.as_deref(), Some(&b"II*\0"[..]));
-        assert_eq!(header.xmp.as_deref(), Some(&b"<x/>"[..]));
-        assert_eq!(Header::read(&bytes[..60]), None);
+        let Metadata { exif, xmp, icc } = header.metadata;
+        assert_eq!(icc.as_deref(), Some(&b"profile"[..]));
+        assert_eq!(exif.as_deref(), Some(&b"II*\0"[..]));
+        assert_eq!(xmp.as_deref(), Some(&b"<x/>"[..]));
+        assert!(Header::read(&bytes[..60]).is_none());
     }
 }

@@ -12,8 +12,6 @@ mod plane;
 
 use std::ops::Range;
 
-use image::DynamicImage;
-
 use self::block::{Decoder, LANES};
 use self::lanes::{Lanes, Portable};
 use self::plane::Plane;
@@ -22,22 +20,23 @@ use super::codes::Tables;
 use super::frame::{Component, Frame};
 use super::lookup::{Coefficients, Differences};
 use super::segments::segments;
-use super::{picture, rows};
-use crate::photo::resize::Part;
+use super::{Decoded, picture, rows};
+use crate::photo::resize::{Columns, Narrowing, Part};
 
 /// Pictures of fewer pixels a side are left to libjpeg, which takes chroma of a few samples as it is.
 const SMALL: usize = 16;
 
-/// The picture at `eighths` / 8 of its size, 1 to 4 or 8, or a part of it that holds `part` and whose left
-/// and top, at that size, come with it. `None` for what is not sequential, not grey or colour, damaged, or
+/// The picture at `eighths` / 8 of its size, 1 to 4 or 8, or a part of it that holds `part`. Its rows are resized by
+/// `columns`, if it has three components and the processor can. `None` for what is not sequential, not grey or colour, damaged, or
 /// rare: then libjpeg decides.
 pub(super) fn decode(
     bytes: &[u8],
     is_rgb: bool,
     part: &Part,
     eighths: u8,
-) -> Option<(DynamicImage, (u32, u32))> {
-    scan(bytes, part, eighths, |scan, coded| scan.decode(coded, is_rgb))
+    columns: Option<&Columns>,
+) -> Option<Decoded> {
+    scan(bytes, part, eighths, |scan, coded| scan.decode(coded, is_rgb, columns))
 }
 
 /// Hands the only scan, with its coded data, on.
@@ -127,39 +126,41 @@ impl<'a> Scan<'a> {
         })
     }
 
-    fn decode(mut self, coded: &[u8], is_rgb: bool) -> Option<(DynamicImage, (u32, u32))> {
+    fn decode(mut self, coded: &[u8], is_rgb: bool, columns: Option<&Columns>) -> Option<Decoded> {
         let corner = (self.columns.start * self.unit.0, self.rows.start * self.unit.1);
         let far = (self.columns.end * self.unit.0, self.rows.end * self.unit.1);
         let width = far.0.min(self.size.0) - corner.0;
         let height = far.1.min(self.size.1) - corner.1;
-        let mut pixels = vec![0; width * height * self.planes.len()];
-        self.run(coded, is_rgb, &mut pixels, width)?;
-        let image = picture((width as u32, height as u32), pixels).ok()?;
-        Some((image, (corner.0 as u32, corner.1 as u32)))
+        let corner = (corner.0 as u32, corner.1 as u32);
+        let narrowing = columns
+            .filter(|_| self.planes.len() == 3)
+            .and_then(|columns| columns.narrowing(corner.0, width as u32));
+        let row = vec![0; width * self.planes.len()];
+        let row_bytes = narrowing.as_ref().map_or(row.len(), Narrowing::row_bytes);
+        let is_narrow = narrowing.is_some();
+        let mut to = Rows { row, narrowing, pixels: Vec::with_capacity(row_bytes * height) };
+        self.run(coded, is_rgb, &mut to)?;
+        let width = row_bytes / self.planes.len();
+        let image = picture((width as u32, height as u32), to.pixels).ok()?;
+        Some(Decoded { image, corner, is_narrow })
     }
 
-    /// Fills the pixels, rows of `width`, with the instructions that the processor has.
-    fn run(&mut self, coded: &[u8], is_rgb: bool, pixels: &mut [u8], width: usize) -> Option<()> {
-        let mut to = pixels.chunks_exact_mut(width * self.planes.len());
+    /// Makes the pixels, with the instructions that the processor has.
+    fn run(&mut self, coded: &[u8], is_rgb: bool, to: &mut Rows) -> Option<()> {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             #[target_feature(enable = "avx2")]
-            fn run(
-                scan: &mut Scan<'_>,
-                coded: &[u8],
-                is_rgb: bool,
-                to: &mut Rows<'_>,
-            ) -> Option<()> {
+            fn run(scan: &mut Scan<'_>, coded: &[u8], is_rgb: bool, to: &mut Rows) -> Option<()> {
                 scan.run_by::<lanes::Avx2>(coded, is_rgb, to)
             }
             // SAFETY: the processor has them.
-            return unsafe { run(self, coded, is_rgb, &mut to) };
+            return unsafe { run(self, coded, is_rgb, to) };
         }
-        self.run_by::<Portable>(coded, is_rgb, &mut to)
+        self.run_by::<Portable>(coded, is_rgb, to)
     }
 
     #[inline(always)]
-    fn run_by<L: Lanes>(&mut self, coded: &[u8], is_rgb: bool, to: &mut Rows<'_>) -> Option<()> {
+    fn run_by<L: Lanes>(&mut self, coded: &[u8], is_rgb: bool, to: &mut Rows) -> Option<()> {
         let mut bits = Bits::new(coded);
         let mut units = 0;
         let mut done = self.rows.start * self.unit.1;
@@ -199,9 +200,9 @@ impl<'a> Scan<'a> {
 
     /// Makes the next row of pixels.
     #[inline(always)]
-    fn colour(&mut self, y: usize, is_rgb: bool, to: &mut Rows<'_>) {
+    fn colour(&mut self, y: usize, is_rgb: bool, to: &mut Rows) {
         let rows = self.rows.clone();
-        let Some(pixels) = to.next() else { return };
+        let pixels = &mut to.row[..];
         match &mut self.planes[..] {
             [a, b, c] => {
                 let parts = [a.row(y, &rows), b.row(y, &rows), c.row(y, &rows)];
@@ -215,6 +216,7 @@ impl<'a> Scan<'a> {
                 }
             }
         }
+        to.push();
     }
 }
 
@@ -251,7 +253,21 @@ fn around(part: &Range<u32>, unit: usize, units: usize) -> Range<usize> {
 }
 
 /// The rows of a picture, from the top.
-type Rows<'a> = std::slice::ChunksExactMut<'a, u8>;
+struct Rows {
+    /// One as it was decoded.
+    row: Vec<u8>,
+    narrowing: Option<Narrowing>,
+    pixels: Vec<u8>,
+}
+
+impl Rows {
+    fn push(&mut self) {
+        match &self.narrowing {
+            Some(narrowing) => narrowing.push(&self.row, &mut self.pixels),
+            None => self.pixels.extend_from_slice(&self.row),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,10 @@
+use image::DynamicImage;
+use image::metadata::Orientation;
+
 use super::*;
 use crate::photo::jpeg::segments::Header;
 use crate::photo::jpeg::turbo;
+use crate::photo::resize::{Source, part_needed, to_square};
 use crate::random::split_mix;
 
 /// Smooth shapes in colour, edges, and some noise. `chroma` is how many pixels a sample of it stands for, across
@@ -30,6 +34,18 @@ fn encoded((width, height): (usize, usize), chroma: (u8, u8), quality: f32) -> V
     let mut started = encoder.start_compress(Vec::new()).unwrap();
     started.write_scanlines(&pixels).unwrap();
     started.finish().unwrap()
+}
+
+/// Whole rows, and their corner.
+fn decode(
+    bytes: &[u8],
+    is_rgb: bool,
+    part: &Part,
+    eighths: u8,
+) -> Option<(DynamicImage, (u32, u32))> {
+    let Decoded { image, corner, is_narrow } = super::decode(bytes, is_rgb, part, eighths, None)?;
+    assert!(!is_narrow);
+    Some((image, corner))
 }
 
 fn all((width, height): (usize, usize)) -> Part {
@@ -92,6 +108,33 @@ fn a_part_has_the_pixels_of_the_whole() {
 }
 
 #[test]
+fn rows_that_are_resized_as_they_come_make_the_same_square() {
+    let preprocessing = crate::network::sample::preprocessing(56, 64);
+    for sides in [(403, 301), (160, 233), (64, 65)] {
+        let (width, height) = (sides.0 as u32, sides.1 as u32);
+        let part = part_needed((width, height), 56, 64);
+        for (chroma, exif) in
+            CHROMA.into_iter().flat_map(|chroma| (1..=8).map(move |e| (chroma, e)))
+        {
+            let bytes = encoded(sides, chroma, 90.0);
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let columns = Columns::new((width, height), orientation, (56, 64));
+            assert_eq!(columns.is_none(), exif > 4, "columns come first where sides are swapped");
+            let square = |columns: Option<&Columns>| {
+                let decoded = super::decode(&bytes, false, &part, 8, columns).unwrap();
+                let Decoded { image, corner, is_narrow } = decoded;
+                let rgb = image.into_rgb8();
+                let (stored, whole) = (rgb.dimensions(), (width, height));
+                assert_eq!(stored.0 == 56, is_narrow, "{sides:?}");
+                let source = Source { rgb: &rgb, stored, corner, whole, scale: 1.0, is_narrow };
+                to_square(&source, orientation, &preprocessing)
+            };
+            assert!(square(columns.as_ref()) == square(None), "{sides:?}, {chroma:?}, {exif}");
+        }
+    }
+}
+
+#[test]
 fn restarts_are_read() {
     let bytes = include_bytes!("../../../../tests/reference/golden/restarts-422.jpg");
     let restarts = bytes.windows(2).filter(|pair| matches!(pair, [0xff, 0xd0..=0xd7])).count();
@@ -125,13 +168,12 @@ fn the_slow_way_gives_the_same_pixels() {
     let sides = (257, 131);
     let bytes = encoded(sides, (2, 2), 90.0);
     let (fast, _) = decode(&bytes, false, &all(sides), 8).unwrap();
-    let mut slow = vec![0; 257 * 131 * 3];
-    let mut rows = slow.chunks_exact_mut(257 * 3);
+    let mut rows = Rows { row: vec![0; 257 * 3], narrowing: None, pixels: Vec::new() };
     scan(&bytes, &all(sides), 8, |mut scan, coded| {
         scan.run_by::<Portable>(coded, false, &mut rows)
     })
     .unwrap();
-    assert!(fast.as_bytes() == slow);
+    assert!(fast.as_bytes() == rows.pixels);
 }
 
 proptest::proptest! {

@@ -86,6 +86,11 @@ impl Near {
     }
 
     #[inline(always)]
+    pub(super) fn distance(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
     pub(super) fn point(self) -> u32 {
         self.0 as u32
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
@@ -18,8 +19,8 @@ const TASK: usize = 4_096;
 
 /// The `k` nearest of all points, best first, ties by the lower point.
 pub(super) fn scan(codes: Codes<'_>, query: &[u8], k: usize) -> Vec<Near> {
-    in_tasks(codes.len(), k, |range| {
-        let mut nearest = Nearest::new(k.min(range.len()));
+    in_tasks(codes.len(), k, |range, bound| {
+        let mut nearest = Nearest::new(k, range.len(), bound);
         let mut points = Vec::with_capacity(STRIDE);
         for start in range.clone().step_by(STRIDE) {
             points.clear();
@@ -32,8 +33,8 @@ pub(super) fn scan(codes: Codes<'_>, query: &[u8], k: usize) -> Vec<Near> {
 
 /// The `k` nearest of some points, best first, ties by the lower point.
 pub(super) fn scan_some(codes: Codes<'_>, query: &[u8], points: &[u32], k: usize) -> Vec<Near> {
-    in_tasks(points.len(), k, |range| {
-        let mut nearest = Nearest::new(k.min(range.len()));
+    in_tasks(points.len(), k, |range, bound| {
+        let mut nearest = Nearest::new(k, range.len(), bound);
         for points in points[range].chunks(SOME) {
             // They lie apart, so the processor does not see which comes next.
             points.iter().for_each(|point| codes.prefetch(*point));
@@ -44,39 +45,61 @@ pub(super) fn scan_some(codes: Codes<'_>, query: &[u8], points: &[u32], k: usize
 }
 
 /// The `k` nearest of `0..count`, put together from what each task finds in its part.
-fn in_tasks(count: usize, k: usize, part: impl Fn(Range<usize>) -> Vec<Near> + Sync) -> Vec<Near> {
+fn in_tasks(
+    count: usize,
+    k: usize,
+    part: impl Fn(Range<usize>, &Bound) -> Vec<Near> + Sync,
+) -> Vec<Near> {
     if k == 0 {
         return Vec::new();
     }
+    let bound = Bound::default();
     let tasks = (count / TASK).clamp(1, 4 * rayon::current_num_threads());
     let mut nearest = if tasks == 1 {
-        part(0..count)
+        part(0..count, &bound)
     } else {
         let bounds = |task: usize| task * count / tasks;
         let parts = (0..tasks).into_par_iter();
-        parts.map(|task| part(bounds(task)..bounds(task + 1))).collect::<Vec<_>>().concat()
+        parts.map(|task| part(bounds(task)..bounds(task + 1), &bound)).collect::<Vec<_>>().concat()
     };
     nearest.sort_unstable();
     nearest.truncate(k);
     nearest
 }
 
+/// The greatest distance that may still matter: some task has found as many points as near, or nearer, as are asked
+/// for. Spares the others most of what they would take in and give up again.
+struct Bound(AtomicU32);
+
+impl Default for Bound {
+    fn default() -> Self {
+        Self(AtomicU32::new(u32::MAX))
+    }
+}
+
 /// The nearest so far, farthest first.
-struct Nearest {
+struct Nearest<'a> {
     most: usize,
     found: BinaryHeap<Near>,
+    bound: &'a Bound,
     distances: Vec<u32>,
 }
 
-impl Nearest {
-    fn new(most: usize) -> Self {
-        Self { most, found: BinaryHeap::with_capacity(most), distances: Vec::new() }
+impl<'a> Nearest<'a> {
+    /// The `k` nearest of `count` points.
+    fn new(k: usize, count: usize, bound: &'a Bound) -> Self {
+        let found = BinaryHeap::with_capacity(k.min(count));
+        Self { most: k, found, bound, distances: Vec::new() }
     }
 
     fn compare(&mut self, codes: Codes<'_>, query: &[u8], points: &[u32]) {
         codes.distances(query, points, &mut self.distances);
+        let bound = self.bound.0.load(Ordering::Relaxed);
         for (point, distance) in points.iter().zip(&self.distances) {
             let near = Near::new(*distance, *point);
+            if *distance > bound {
+                continue;
+            }
             if self.found.len() < self.most {
                 self.found.push(near);
             } else if let Some(mut farthest) = self.found.peek_mut()
@@ -84,6 +107,9 @@ impl Nearest {
             {
                 *farthest = near;
             }
+        }
+        if let Some(farthest) = self.found.peek().filter(|_| self.found.len() == self.most) {
+            self.bound.0.fetch_min(farthest.distance(), Ordering::Relaxed);
         }
     }
 }

@@ -116,6 +116,9 @@ fn main() -> Outcome<()> {
             let engine = Engine::new(network.clone(), on(device), DecodeOptions::default())
                 .with_precision(precision);
             let session = engine.batch_session(Some(batch), 1, &watch)?;
+            if !session.is_staged() {
+                println!("without page-locked memory:");
+            }
             let alone = median((0..rounds).map(|_| alone(&session, &tensors, batch)))?;
             let index = median((0..rounds).map(|_| index(&engine, &photos, batch)))?;
             println!("{precision}, batches of {batch:>3} {alone:>10.0} {index:>10.0}");

@@ -14,6 +14,7 @@ mod optimised;
 mod pip;
 mod probe;
 mod session;
+mod staging;
 mod wheel;
 
 use std::path::PathBuf;

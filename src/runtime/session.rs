@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::AsPointer;
 use ort::session::Session;
-use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, Outlet, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::device::Precision;
 use super::load::Runtime;
+use super::staging::Staging;
 use super::{cuda, optimised};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
@@ -19,6 +20,8 @@ use crate::network::{FeatureNetwork, InputTensor};
 /// its own batch, on other devices one at a time does. The weights are in memory once.
 #[derive(Debug)]
 pub struct FeatureSession {
+    /// What batches are put into, on a device that is not entered twice. Before the session, and so gone before it.
+    staging: Option<Staging>,
     session: Session,
     name: String,
     input: CString,
@@ -83,17 +86,36 @@ impl FeatureSession {
         let opened = cuda::builder(runtime, number, precision)?.commit_from_file(&network.path);
         // The device itself is entered only now.
         let session = opened.map_err(|error| cuda::refused(number, &error))?;
-        Ok(Self::checked(session, network)?.one_at_a_time(batch))
+        let session = Self::checked(session, network)?;
+        Ok(session.exclusive(batch, |session, shape| Staging::pinned(session, number, shape)))
     }
 
     /// The same session, computing one batch at a time, of `batch` images unless the network fixes another
     /// number.
     pub fn one_at_a_time(self, batch: usize) -> Self {
-        let (lot, batch) = match self.lot {
-            Lot::Any => (Lot::Exactly(batch), batch),
-            fixed => (fixed, self.batch),
+        self.exclusive(batch, Staging::plain)
+    }
+
+    /// As [`FeatureSession::one_at_a_time`], from such memory. Where there is none, batches are copied from any other:
+    /// slower on a device, and the same.
+    fn exclusive(
+        self,
+        batch: usize,
+        staging: impl FnOnce(&Session, [i64; 4]) -> ort::Result<Staging>,
+    ) -> Self {
+        let (count, batch) = match self.lot {
+            Lot::Any => (batch, batch),
+            Lot::Exactly(count) => (count, self.batch),
         };
-        Self { lot, batch, turn: Some(Mutex::new(())), ..self }
+        let staging = staging(&self.session, self.shape(count)).ok();
+        let (lot, turn) = (Lot::Exactly(count), Some(Mutex::new(())));
+        Self { lot, batch, turn, staging, ..self }
+    }
+
+    /// The shape of so many images, as the network takes them.
+    fn shape(&self, count: usize) -> [i64; 4] {
+        let [a, b, c] = self.image_shape;
+        [count as i64, a, b, c]
     }
 
     /// Images that are worth waiting for before [`run`](Self::run).
@@ -104,6 +126,12 @@ impl FeatureSession {
     /// Whether one batch at a time is computed, whoever asks.
     pub fn is_exclusive(&self) -> bool {
         self.turn.is_some()
+    }
+
+    /// Whether batches are put into memory that is kept for them: on an NVIDIA device, into such that it copies from
+    /// without a detour.
+    pub fn is_staged(&self) -> bool {
+        self.staging.is_some()
     }
 
     /// Whether who runs a batch now would have to wait for another.
@@ -139,6 +167,7 @@ impl FeatureSession {
             lot: if input[0] == 1 { Lot::Exactly(1) } else { Lot::Any },
             batch: Self::CPU_BATCH,
             turn: None,
+            staging: None,
         })
     }
 
@@ -169,19 +198,30 @@ impl FeatureSession {
         batch: &[InputTensor],
         count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
-        let [a, b, c] = self.image_shape;
-        let values = filled(batch, count * (a * b * c) as usize);
-        let shape = [count as i64, a, b, c];
         let failed = |source: ort::Error| Error::Network {
             name: self.name.clone(),
             action: "run",
             source: Box::new(source),
         };
-        let input = TensorRef::from_array_view((shape, values.as_slice())).map_err(failed)?;
-        let turn = self.turn.as_ref();
-        let turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        let output = self.run_shared(&input).map_err(failed)?;
-        drop(turn);
+        let images = batch.iter().map(|tensor| &tensor.0[..]);
+        let staged = self.staging.as_ref().and_then(|staging| {
+            // Out of such memory, not out of all: then as without it.
+            Some((staging, staging.filled(images.clone()).ok()?))
+        });
+        let output = match staged {
+            Some((staging, input)) => {
+                let output = self.run_in_turn(&input);
+                staging.give_back(input);
+                output
+            }
+            None => {
+                let shape = self.shape(count);
+                let values = filled(images, shape.iter().product::<i64>() as usize);
+                let input = TensorRef::from_array_view((shape, values.as_slice()));
+                input.and_then(|input| self.run_in_turn(&input))
+            }
+        };
+        let output = output.map_err(failed)?;
         let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
         let stated = [count as i64, self.width as i64];
         if !(shape.starts_with(&stated) && shape[2..].iter().all(|d| *d == 1)) {
@@ -196,10 +236,16 @@ impl FeatureSession {
 }
 
 impl FeatureSession {
+    fn run_in_turn(&self, input: &Tensor<f32>) -> ort::Result<DynValue> {
+        let turn = self.turn.as_ref();
+        let _turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        self.run_shared(input)
+    }
+
     /// What `ort` calls `run`, without the `&mut`. `ort` asks for it as some devices' code is not safe to
     /// enter twice; the CPU's is, by ONNX Runtime's documentation. A session a thread instead would open
     /// and hold the weights once for each.
-    fn run_shared(&self, input: &TensorRef<'_, f32>) -> ort::Result<DynValue> {
+    fn run_shared(&self, input: &Tensor<f32>) -> ort::Result<DynValue> {
         let (inputs, outputs) = ([self.input.as_ptr()], [self.output.as_ptr()]);
         let mut output = null_mut();
         // SAFETY: the session lives as long as `self`; the names end in zero and the input is a tensor,
@@ -224,9 +270,9 @@ impl FeatureSession {
 }
 
 /// The values of a batch one behind the other, zeros behind them up to `length`.
-fn filled(batch: &[InputTensor], length: usize) -> Vec<f32> {
+fn filled<'v>(images: impl Iterator<Item = &'v [f32]>, length: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(length);
-    batch.iter().for_each(|tensor| values.extend_from_slice(&tensor.0));
+    images.for_each(|image| values.extend_from_slice(image));
     values.resize(length.max(values.len()), 0.0);
     values
 }

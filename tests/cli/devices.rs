@@ -194,6 +194,12 @@ fn one_batch_at_a_time_gives_the_same_vectors() {
         let ids = (1..=21).map(ImageId);
         ids.map(|id| library.embedding_of(&model, id).unwrap()).collect::<Vec<_>>()
     };
+    let staged = |engine: Engine| {
+        let session = engine.batch_session(Some(8), 1, &Watch::none()).unwrap();
+        (session.is_exclusive(), session.is_staged(), session.batch())
+    };
+    assert_eq!(staged(engine(&sandbox)), (false, false, FeatureSession::CPU_BATCH));
+    assert_eq!(staged(engine(&sandbox).one_at_a_time()), (true, true, 8));
     let wanted = vectors(engine(&sandbox), None, "plain");
     for batch in [1, 8] {
         let found = vectors(engine(&sandbox).one_at_a_time(), Some(batch), &batch.to_string());

@@ -11,10 +11,11 @@ use super::segments::{END, START_OF_SCAN, segments};
 /// Whether the end-of-image marker is there, behind the last scan.
 ///
 /// Markers are walked by their lengths, so that the end marker of an embedded thumbnail does not count,
-/// and whatever a camera appends after the real one does not matter. Most files end with the marker: as coded
-/// data holds none, theirs need not be walked.
+/// and whatever a camera appends after the real one does not matter. Most files end with the marker, or with
+/// zeros behind it: as coded data holds none, theirs need not be walked.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
-    segments(bytes).any(|segment| match segment.kind {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    segments(&bytes[..end]).any(|segment| match segment.kind {
         END => true,
         START_OF_SCAN => segment.rest.ends_with(&[0xff, END]),
         _ => false,
@@ -52,6 +53,8 @@ mod tests {
     #[test]
     fn the_end_is_found_whatever_follows_it() {
         let mut bytes = encoded();
+        assert!(has_end(&bytes));
+        bytes.extend([0; 5]);
         assert!(has_end(&bytes));
         bytes.extend(b"trailer of some camera");
         assert!(has_end(&bytes));

@@ -1,15 +1,18 @@
 //! Coded bits → coefficients, by tables of all that the next bits can be: several codes at a time, with their
 //! values.
 
+use std::rc::Rc;
+
 use super::bits::{Bits, extended};
 use super::codes::{Code, LOOKUP};
 
 /// Looks up how much a first coefficient differs from the one before.
+#[derive(Clone)]
 pub(super) struct Differences<'a> {
     code: &'a Code,
     /// By the next bits: how many the code and its value take, 0 where they are more than were looked at;
     /// and the value.
-    steps: Box<[(u8, i16); 1 << LOOKUP]>,
+    steps: Rc<[(u8, i16); 1 << LOOKUP]>,
 }
 
 impl<'a> Differences<'a> {
@@ -37,10 +40,11 @@ impl<'a> Differences<'a> {
 }
 
 /// Looks up the other coefficients, two at a time where their codes are short.
+#[derive(Clone)]
 pub(super) struct Coefficients<'a> {
     code: &'a Code,
-    steps: Box<[Step; 1 << LOOKUP]>,
-    strides: Box<[Stride; 1 << LOOKUP]>,
+    steps: Rc<[Step; 1 << LOOKUP]>,
+    strides: Rc<[Stride; 1 << LOOKUP]>,
 }
 
 /// Values that follow one another, from the coefficient on that comes next.
@@ -192,8 +196,8 @@ impl<'a> Coefficients<'a> {
 }
 
 /// For all that [`LOOKUP`] bits can be.
-fn lookup<T>(of: impl Fn(usize) -> T) -> Box<[T; 1 << LOOKUP]> {
-    let all: Box<[T]> = (0..1 << LOOKUP).map(of).collect();
+fn lookup<T>(of: impl Fn(usize) -> T) -> Rc<[T; 1 << LOOKUP]> {
+    let all: Rc<[T]> = (0..1 << LOOKUP).map(of).collect();
     all.try_into().ok().expect("one for each")
 }
 

@@ -4,6 +4,8 @@
 //! it on bringing red, green and blue apart, 16 bytes at a time; here one instruction does that for the 64 bytes
 //! that up to five pixels are made of. The pixels are the same.
 
+use std::ops::Range;
+
 use super::Span;
 
 /// Bytes that are looked at for some neighbouring pixels.
@@ -58,7 +60,7 @@ impl Narrowing {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vnni")
         {
-            let (groups, digits) = plan(width, span, size)?;
+            let (groups, digits) = Weighted::new(width, span, size).groups()?;
             return Some(Self { groups, digits, row_bytes: 3 * size as usize });
         }
         None
@@ -90,61 +92,90 @@ impl Narrowing {
     }
 }
 
-/// Which neighbours each pixel is made of, and how many binary digits their weights have behind the point. The
-/// weights are those of fast_image_resize, and of Pillow.
-fn plan(width: usize, span: Span, size: u32) -> Option<(Vec<Group>, u32)> {
-    // Not `length`, which this may differ from in its last digit: as fast_image_resize has it.
-    let step = (span.start + span.length - span.start) / f64::from(size);
-    let radius = step.max(1.0);
-    let weighted = (0..size).map(|x| {
-        let center = span.start + (f64::from(x) + 0.5) * step;
-        let first = (center - radius).floor().max(0.0) as usize;
-        let end = ((center + radius).ceil() as usize).min(width);
-        let weight = |x: usize| 1.0 - ((x as f64 - (center - 0.5)) * (1.0 / radius)).abs();
-        let weights = (first..end).map(|x| weight(x).max(0.0)).collect::<Vec<_>>();
-        let sum: f64 = weights.iter().sum();
-        (first, weights.into_iter().map(|weight| weight / sum).collect::<Vec<_>>())
-    });
-    let weighted = weighted.collect::<Vec<_>>();
-    let largest = weighted.iter().flat_map(|(_, weights)| weights).copied().fold(0.0, f64::max);
-    // As many as 16 bits hold.
-    let is_held = |digits: &u32| (largest * f64::from(1 << (digits + 1))).round() < 32_768.0;
-    let digits = (0..21).take_while(is_held).count() as u32;
-    // The same for all groups, so that the processor foresees it.
-    let parts = weighted.iter().map(|(_, weights)| weights.len().div_ceil(AT_ONCE)).max()?;
-    let mut rest = &weighted[..];
-    let mut groups = Vec::new();
-    while let [(first, _), ..] = rest {
-        let fits =
-            |(start, weights): &&(usize, Vec<f64>)| 3 * (start + weights.len() - first) <= WINDOW;
-        let count = rest.iter().take(MOST).take_while(fits).count();
-        let (these, others) = rest.split_at_checked(count).filter(|_| count > 0)?;
-        groups.push(Group::new(these, digits, parts)?);
-        rest = others;
+/// The neighbours that pixels are made of.
+struct Weighted {
+    /// Of each pixel the first neighbour, and behind which of `weights` its own end.
+    pixels: Vec<(usize, usize)>,
+    weights: Vec<f64>,
+}
+
+impl Weighted {
+    /// As fast_image_resize, and Pillow, weigh them.
+    fn new(width: usize, span: Span, size: u32) -> Self {
+        // Not `length`, which this may differ from in its last digit.
+        let step = (span.start + span.length - span.start) / f64::from(size);
+        let radius = step.max(1.0);
+        let most = 2 * radius.ceil() as usize + 1;
+        let mut weights: Vec<f64> = Vec::with_capacity(size as usize * most);
+        let pixels = (0..size).map(|x| {
+            let center = span.start + (f64::from(x) + 0.5) * step;
+            let first = (center - radius).floor().max(0.0) as usize;
+            let end = ((center + radius).ceil() as usize).min(width);
+            let own = weights.len();
+            let weight = |x: usize| 1.0 - ((x as f64 - (center - 0.5)) * (1.0 / radius)).abs();
+            weights.extend((first..end).map(|x| weight(x).max(0.0)));
+            let sum: f64 = weights[own..].iter().sum();
+            weights[own..].iter_mut().for_each(|weight| *weight /= sum);
+            (first, weights.len())
+        });
+        Self { pixels: pixels.collect(), weights }
     }
-    Some((groups, digits))
+
+    /// The first neighbour of a pixel, and the weights from there on.
+    fn of(&self, pixel: usize) -> (usize, &[f64]) {
+        let start = pixel.checked_sub(1).map_or(0, |before| self.pixels[before].1);
+        let (first, end) = self.pixels[pixel];
+        (first, &self.weights[start..end])
+    }
+
+    /// Pixels whose neighbours lie in one window, and how many binary digits weights have behind the point. `None`
+    /// where one has no place.
+    fn groups(&self) -> Option<(Vec<Group>, u32)> {
+        // As many as 16 bits hold.
+        let largest = self.weights.iter().copied().fold(0.0, f64::max);
+        let is_held = |digits: &u32| (largest * f64::from(1 << (digits + 1))).round() < 32_768.0;
+        let digits = (0..21).take_while(is_held).count() as u32;
+        let all = 0..self.pixels.len();
+        // The same for all groups, so that the processor foresees it.
+        let parts = all.clone().map(|x| self.of(x).1.len().div_ceil(AT_ONCE)).max()?;
+        let mut groups = Vec::with_capacity(all.len());
+        let mut start = 0;
+        while start < all.end {
+            let first = self.of(start).0;
+            let fits = |pixel: &usize| {
+                let (neighbour, weights) = self.of(*pixel);
+                3 * (neighbour + weights.len() - first) <= WINDOW
+            };
+            let count = (start..all.end).take(MOST).take_while(fits).count();
+            let pixels = start..start + count;
+            groups.push(Group::new(self, pixels, digits, parts).filter(|_| count > 0)?);
+            start += count;
+        }
+        Some((groups, digits))
+    }
 }
 
 impl Group {
     /// `None` for weights that have no place in two halves.
-    fn new(pixels: &[(usize, Vec<f64>)], digits: u32, parts: usize) -> Option<Self> {
-        let first = pixels[0].0;
+    fn new(weighted: &Weighted, pixels: Range<usize>, digits: u32, parts: usize) -> Option<Self> {
+        let (count, first) = (pixels.len(), weighted.of(pixels.start).0);
         let none = Part { places: [0; WINDOW], upper: [0; WINDOW], lower: [0; WINDOW] };
         let mut parts = vec![none; parts];
-        for (pixel, (start, weights)) in pixels.iter().enumerate() {
+        for (place, pixel) in pixels.enumerate() {
+            let (start, weights) = weighted.of(pixel);
             for (neighbour, weight) in weights.iter().enumerate() {
                 let weight = (weight * f64::from(1 << digits)).round() as i32;
-                let upper = (weight + 128) >> 8;
-                let Part { places, upper: uppers, lower } = &mut parts[neighbour / AT_ONCE];
+                let halves = (weight + 128) >> 8;
+                let Part { places, upper, lower } = &mut parts[neighbour / AT_ONCE];
                 for channel in 0..3 {
-                    let at = AT_ONCE * (3 * pixel + channel) + neighbour % AT_ONCE;
+                    let at = AT_ONCE * (3 * place + channel) + neighbour % AT_ONCE;
                     places[at] = (3 * (start - first + neighbour) + channel) as u8;
-                    uppers[at] = upper.try_into().ok()?;
-                    lower[at] = (weight - (upper << 8)) as i8;
+                    upper[at] = halves.try_into().ok()?;
+                    lower[at] = (weight - (halves << 8)) as i8;
                 }
             }
         }
-        Some(Self { start: 3 * first, count: pixels.len(), parts })
+        Some(Self { start: 3 * first, count, parts })
     }
 }
 

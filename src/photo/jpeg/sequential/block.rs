@@ -3,8 +3,8 @@
 use crate::photo::jpeg::bits::Bits;
 use crate::photo::jpeg::lookup::{Coefficients, Differences, Step};
 
-/// How many blocks are transformed at once.
-pub(super) const LANES: usize = 8;
+/// How many blocks stand side by side: as many as any processor transforms at once.
+pub(super) const LANES: usize = 16;
 
 /// The coefficients of [`LANES`] blocks side by side, in the order of the data and as they stand there; behind
 /// them, room for what damaged data puts beyond the last. As many as 8 bits can name, so that no place need be
@@ -24,7 +24,8 @@ pub(super) struct Unit<'a> {
     pub(super) across: usize,
 }
 
-/// What the blocks of a component are decoded with.
+/// What the blocks of a component are decoded with. Components share the tables of a copy.
+#[derive(Clone)]
 pub(super) struct Decoder<'a> {
     differences: Differences<'a>,
     coefficients: Coefficients<'a>,

@@ -1,6 +1,6 @@
 //! Coefficients → samples: the inverse cosine transform, to 1 to 8 samples a side.
 //!
-//! Eight blocks at once, one in each lane, so that no step of it moves values between lanes.
+//! Eight or sixteen blocks at once, one in each lane, so that no step of it moves values between lanes.
 
 use super::block::{Group, LANES};
 use super::lanes::Lanes;
@@ -37,7 +37,7 @@ const DIGITS: i32 = 13;
 /// Binary digits behind the point of what the first pass leaves.
 const LEFT: i32 = 2;
 
-/// Transforms the blocks of a group to `side` samples a side: 1, 2, 3, 4, 6 or 8, and empties it.
+/// Transforms the first `blocks` of a group to `side` samples a side: 1, 2, 3, 4, 6 or 8, and empties it.
 ///
 /// With 8 the samples are those of libjpeg's default transform. With fewer they are what it gives at that
 /// size, within 1: at 1, 2 and 4 the means of the pixels that a sample stands for, at 3 and 6 the picture
@@ -47,15 +47,18 @@ pub(super) fn inverse<L: Lanes>(
     group: &mut Group,
     divisors: &Divisors,
     side: usize,
+    blocks: usize,
     samples: &mut Samples,
 ) {
-    match side {
-        1 => Means::<1>::inverse::<L>(group, divisors, samples),
-        2 => Means::<2>::inverse::<L>(group, divisors, samples),
-        3 => Low::<3>::inverse::<L>(group, divisors, samples),
-        4 => Means::<4>::inverse::<L>(group, divisors, samples),
-        6 => Low::<6>::inverse::<L>(group, divisors, samples),
-        _ => Full::inverse::<L>(group, divisors, samples),
+    for first in (0..blocks).step_by(L::COUNT) {
+        match side {
+            1 => Means::<1>::inverse::<L>(group, divisors, first, samples),
+            2 => Means::<2>::inverse::<L>(group, divisors, first, samples),
+            3 => Low::<3>::inverse::<L>(group, divisors, first, samples),
+            4 => Means::<4>::inverse::<L>(group, divisors, first, samples),
+            6 => Low::<6>::inverse::<L>(group, divisors, first, samples),
+            _ => Full::inverse::<L>(group, divisors, first, samples),
+        }
     }
     group[..64].fill([0; LANES]);
 }
@@ -70,15 +73,15 @@ trait Transform<const SIDE: usize> {
     /// Of coefficients in a line, `SIDE` samples times the square root of 8, [`DIGITS`] behind the point.
     fn line<L: Lanes>(input: &[L; 8]) -> [L; SIDE];
 
-    /// Columns, then rows.
+    /// Columns, then rows, of the blocks from `first` on.
     #[inline(always)]
-    fn inverse<L: Lanes>(group: &Group, divisors: &Divisors, samples: &mut Samples) {
+    fn inverse<L: Lanes>(group: &Group, divisors: &Divisors, first: usize, samples: &mut Samples) {
         let mut columns_done = [[L::splat(0); 8]; SIDE];
         for column in 0..Self::USED {
             let mut input = [L::splat(0); 8];
             for row in 0..Self::USED {
                 let place = PLACES[row * 8 + column];
-                input[row] = L::multiplied(&group[place], &divisors[place]);
+                input[row] = L::multiplied(&group[place][first..], &divisors[place]);
             }
             if column == 0 {
                 // Samples are as much above 0 as coefficients say they are above 128, times 8.
@@ -95,8 +98,8 @@ trait Transform<const SIDE: usize> {
                 *done = line.rounded::<{ DIGITS + LEFT + 3 }>();
             }
             let bytes = L::bytes(&done);
-            for lane in 0..LANES {
-                samples[lane * SIDE..][..SIDE].copy_from_slice(&bytes[lane][..SIDE]);
+            for lane in 0..L::COUNT {
+                samples[(first + lane) * SIDE..][..SIDE].copy_from_slice(&bytes[lane][..SIDE]);
             }
         }
     }
@@ -267,7 +270,7 @@ mod tests {
                 *values = coded.map(|value| value * divisors[PLACES[at]][0]);
             }
             let mut samples = [[0; 8 * LANES]; 8];
-            inverse::<Portable>(&mut group, &divisors, side, &mut samples);
+            inverse::<Portable>(&mut group, &divisors, side, LANES, &mut samples);
             assert_eq!(group, EMPTY);
             for (lane, y, x) in
                 (0..LANES * side * side).map(|i| (i % LANES, i / LANES / side, i / LANES % side))

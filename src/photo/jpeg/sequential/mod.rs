@@ -100,6 +100,8 @@ impl<'a> Scan<'a> {
         };
         let columns = around(&part.columns, 8 * most.0, units.0);
         let rows = around(&part.rows, 8 * most.1, units.1);
+        // Both kinds of chroma have the same tables, as a rule.
+        let mut made: Vec<(u8, Decoder<'a>)> = Vec::new();
         let planes =
             components.iter().zip(selectors.chunks_exact(2)).map(|(component, selector)| {
                 let table = |place: u8| usize::from(place & 15);
@@ -108,7 +110,11 @@ impl<'a> Scan<'a> {
                 let divisors = tables.divisors[component.table].as_ref()?;
                 let is_meant = component.id == selector[0];
                 let sampling = Sampling::new(component.blocks, most, eighths)?;
-                let decoder = Decoder::new(Differences::new(first), Coefficients::new(others));
+                let decoder = match made.iter().find(|(tables, _)| *tables == selector[1]) {
+                    Some((_, decoder)) => decoder.clone(),
+                    None => Decoder::new(Differences::new(first), Coefficients::new(others)),
+                };
+                made.push((selector[1], decoder.clone()));
                 let whole = (
                     (frame.width * component.blocks.0 * sampling.side).div_ceil(8 * most.0),
                     (frame.height * component.blocks.1 * sampling.side).div_ceil(8 * most.1),
@@ -147,6 +153,15 @@ impl<'a> Scan<'a> {
 
     /// Makes the pixels, with the instructions that the processor has.
     fn run(&mut self, coded: &[u8], is_rgb: bool, to: &mut Rows) -> Option<()> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx2") {
+            #[target_feature(enable = "avx2,avx512f,avx512bw")]
+            fn run(scan: &mut Scan<'_>, coded: &[u8], is_rgb: bool, to: &mut Rows) -> Option<()> {
+                scan.run_by::<lanes::Avx512>(coded, is_rgb, to)
+            }
+            // SAFETY: the processor has them.
+            return unsafe { run(self, coded, is_rgb, to) };
+        }
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             #[target_feature(enable = "avx2")]

@@ -99,7 +99,8 @@ impl<'a> Plane<'a> {
     fn transform<L: Lanes>(&mut self, row: usize, group: usize, blocks: Range<usize>) {
         let side = self.sampling.side;
         let mut samples: Samples = [[0; 8 * LANES]; 8];
-        inverse::<L>(&mut self.groups[group], &self.divisors, side, &mut samples);
+        let group = &mut self.groups[group];
+        inverse::<L>(group, &self.divisors, side, blocks.len(), &mut samples);
         for (y, samples) in samples.iter().enumerate().take(side) {
             let start = self.start_of(row * side + y);
             self.samples[start..][blocks.start * side..blocks.end * side]

@@ -22,21 +22,16 @@ pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing) -> InputTensor 
         Channels::Bgr => [2, 1, 0],
     };
     let (rgb, _) = pixels.as_rgb().as_chunks::<3>();
-    let mut values = vec![0.0; rgb.len() * 3];
+    let value =
+        |pixel: &[u8; 3], channel: usize| levels[channel][usize::from(pixel[places[channel]])];
+    let mut values = Vec::with_capacity(rgb.len() * 3);
     match preprocessing.layout {
         Layout::Nchw => {
-            let planes = values.chunks_exact_mut(rgb.len());
-            for ((plane, place), levels) in planes.zip(places).zip(&levels) {
-                for (value, pixel) in plane.iter_mut().zip(rgb) {
-                    *value = levels[usize::from(pixel[place])];
-                }
-            }
+            (0..3).for_each(|channel| values.extend(rgb.iter().map(|pixel| value(pixel, channel))));
         }
         Layout::Nhwc => {
-            let (channels, _) = values.as_chunks_mut::<3>();
-            for (value, pixel) in channels.iter_mut().zip(rgb) {
-                *value = std::array::from_fn(|i| levels[i][usize::from(pixel[places[i]])]);
-            }
+            let pixel = |pixel| [0, 1, 2].map(|channel| value(pixel, channel));
+            values.extend(rgb.iter().flat_map(pixel));
         }
     }
     InputTensor(values)

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Span;
+use super::geometry::Span;
 
 /// Bytes that are looked at for some neighbouring pixels.
 const WINDOW: usize = 64;
@@ -55,15 +55,11 @@ impl Narrowing {
     /// From `span` of `width` pixels to `size`. `None` where the processor cannot, or pixels are made of too many to
     /// lie in a window.
     pub(super) fn new(width: usize, span: Span, size: u32) -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni")
-        {
-            let (groups, digits) = Weighted::new(width, span, size).groups()?;
-            return Some(Self { groups, digits, row_bytes: 3 * size as usize });
+        if !can() {
+            return None;
         }
-        None
+        let (groups, digits) = Weighted::new(width, span, size).groups()?;
+        Some(Self { groups, digits, row_bytes: 3 * size as usize })
     }
 
     /// Of a resized row.
@@ -74,12 +70,16 @@ impl Narrowing {
     /// Puts a row, resized, behind others.
     pub(in crate::photo) fn push(&self, row: &[u8], rows: &mut Vec<u8>) {
         let (start, end) = (rows.len(), rows.len() + self.row_bytes);
+        // What is written behind the end is cut off.
         rows.resize(end + STORED, 0);
+        let to = &mut rows[start..];
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor has what it takes, or this were not made.
         unsafe {
-            x86::narrow(row, &self.groups, self.digits, &mut rows[start..]);
+            x86::narrow(row, &self.groups, self.digits, to);
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("{} groups of {} bytes to {}", self.groups.len(), row.len(), to.len());
         rows.truncate(end);
     }
 
@@ -90,6 +90,19 @@ impl Narrowing {
         rows.for_each(|row| self.push(row, &mut narrowed));
         narrowed
     }
+}
+
+/// Whether the processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+fn can() -> bool {
+    is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn can() -> bool {
+    false
 }
 
 /// The neighbours that pixels are made of.

@@ -98,6 +98,19 @@ pub(super) struct Raster {
     pub(super) orientation: Option<Orientation>,
 }
 
+impl Raster {
+    /// All of a picture, at its size.
+    pub(super) fn whole(
+        image: DynamicImage,
+        size: (u32, u32),
+        metadata: Metadata,
+        orientation: Option<Orientation>,
+    ) -> Self {
+        let (scale, corner, is_narrow) = (1.0, (0, 0), false);
+        Self { image, size, scale, corner, is_narrow, metadata, orientation }
+    }
+}
+
 /// What stands beside the pixels, undecoded.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {

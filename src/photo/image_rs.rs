@@ -41,15 +41,7 @@ pub(super) fn decode(
         && format == Format::Png
         && let Some((scale, image)) = stream::png(Cursor::new(bytes), wanted)
     {
-        return Ok(Raster {
-            image,
-            size,
-            scale,
-            corner: (0, 0),
-            is_narrow: false,
-            metadata,
-            orientation,
-        });
+        return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }
     // What comes out, and the 8-bit RGB that is made of it.
     let rgb = u64::from(size.0) * u64::from(size.1) * 3;
@@ -58,7 +50,7 @@ pub(super) fn decode(
     if matches!(format, Format::Bmp | Format::Tga) {
         unless_invisible(&mut image);
     }
-    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), is_narrow: false, metadata, orientation })
+    Ok(Raster::whole(image, size, metadata, orientation))
 }
 
 /// Decodes a large PNG from its file, holding a few rows of it; `None` where that does not work.
@@ -83,13 +75,8 @@ pub(super) fn decode_by_rows(
     let small = stream::png(from_start()?, wanted);
     let orientation = None;
     Ok(small.map(|(scale, image)| Raster {
-        image,
-        size,
         scale,
-        corner: (0, 0),
-        is_narrow: false,
-        metadata,
-        orientation,
+        ..Raster::whole(image, size, metadata, orientation)
     }))
 }
 

@@ -76,15 +76,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         _ => raw(size, out, DynamicImage::ImageRgba8),
     };
     let upright = Some(image::metadata::Orientation::NoTransforms);
-    Ok(Raster {
-        image,
-        size,
-        scale: 1.0,
-        corner: (0, 0),
-        is_narrow: false,
-        metadata,
-        orientation: upright,
-    })
+    Ok(Raster::whole(image, size, metadata, upright))
 }
 
 /// Goes on until the event that is waited for.

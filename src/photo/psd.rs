@@ -76,7 +76,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     };
     // Photoshop turns what it opens, and may leave the camera's EXIF as it was.
     let orientation = Some(Orientation::NoTransforms);
-    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), is_narrow: false, metadata, orientation })
+    Ok(Raster::whole(image, size, metadata, orientation))
 }
 
 impl<'a> Header<'a> {

@@ -49,7 +49,7 @@ pub(super) fn decode(
         icc: file.profile(),
     };
     let orientation = Some(Orientation::NoTransforms);
-    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), is_narrow: false, metadata, orientation })
+    Ok(Raster::whole(image, size, metadata, orientation))
 }
 
 /// The libheif that is used, as `libheif 1.19.8` and its file; or what to install.

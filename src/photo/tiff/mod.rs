@@ -107,15 +107,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         && is_plain
         && let Some((scale, image)) = stream::tiff(Cursor::new(bytes), wanted)
     {
-        return Ok(Raster {
-            image,
-            size,
-            scale,
-            corner: (0, 0),
-            is_narrow: false,
-            metadata,
-            orientation,
-        });
+        return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }
     // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
     let _permit = wanted.room_for(total + pixels * (channels as u64 + 3))?;
@@ -124,7 +116,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let is_done = matches!(page.meaning, Meaning::Cmyk | Meaning::Lab { .. });
     let icc = metadata.icc.take_if(|_| is_done);
     let image = page.picture(&samples, channels, icc.as_deref());
-    Ok(Raster { image, size, scale: 1.0, corner: (0, 0), is_narrow: false, metadata, orientation })
+    Ok(Raster::whole(image, size, metadata, orientation))
 }
 
 /// Decodes a large file of a common kind, holding a few rows of it; `None` for other kinds.
@@ -158,7 +150,7 @@ pub(super) fn decode_by_rows(
     let mut exif = Vec::new();
     let facts = from_start(file)?.take(MAX_FACTS as u64 + 1).read_to_end(&mut exif)?;
     metadata.exif = (facts <= MAX_FACTS).then_some(exif);
-    Ok(Some(Raster { image, size, scale, corner: (0, 0), is_narrow: false, metadata, orientation }))
+    Ok(Some(Raster { scale, ..Raster::whole(image, size, metadata, orientation) }))
 }
 
 /// Whether a file is a DNG, whatever its name.

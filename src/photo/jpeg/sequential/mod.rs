@@ -27,8 +27,8 @@ use crate::photo::resize::{Columns, Narrowing, Part};
 const SMALL: usize = 16;
 
 /// The picture at `eighths` / 8 of its size, 1 to 4 or 8, or a part of it that holds `part`. Its rows are resized by
-/// `columns`, if it has three components and the processor can. `None` for what is not sequential, not grey or colour, damaged, or
-/// rare: then libjpeg decides.
+/// `columns`, if it has three components and the processor can. `None` for what is not sequential, not grey or
+/// colour, damaged, or rare: then libjpeg decides.
 pub(super) fn decode(
     bytes: &[u8],
     is_rgb: bool,

@@ -79,7 +79,7 @@ impl Narrowing {
             x86::narrow(row, &self.groups, self.digits, to);
         }
         #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("{} groups of {} bytes to {}", self.groups.len(), row.len(), to.len());
+        narrow(row, &self.groups, self.digits, to);
         rows.truncate(end);
     }
 
@@ -192,6 +192,25 @@ impl Group {
     }
 }
 
+/// What the processor does in [`x86::narrow`], byte by byte.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn narrow(row: &[u8], groups: &[Group], digits: u32, out: &mut [u8]) {
+    let mut out = out.iter_mut();
+    for Group { start, count, parts } in groups {
+        for (byte, out) in out.by_ref().take(3 * count).enumerate() {
+            let mut sum = 1 << digits >> 1;
+            for Part { places, upper, lower } in parts {
+                for at in AT_ONCE * byte..AT_ONCE * (byte + 1) {
+                    let weight = (i32::from(upper[at]) << 8) + i32::from(lower[at]);
+                    let value = row.get(start + usize::from(places[at]));
+                    sum += weight * value.map_or(0, |value| i32::from(*value));
+                }
+            }
+            *out = (sum >> digits) as u8;
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -277,6 +296,9 @@ mod tests {
             let crop = CropBox { left: start, top: 0.0, width: length, height: 5.0 };
             let theirs = pass(&rgb, (width, 5), crop, (size, 5), FilterType::Bilinear);
             assert!(ours == theirs, "{width} to {size}");
+            let mut plain = vec![0; narrowing.row_bytes];
+            narrow(&rgb, &narrowing.groups, narrowing.digits, &mut plain);
+            assert!(ours.starts_with(&plain), "{width} to {size}, byte by byte");
         }
         // More than 21 neighbours have no place in a window, and nothing has one on other processors.
         assert!(matches!(narrowed, 0 | 7), "{narrowed}");

@@ -59,6 +59,7 @@ impl Tables {
 pub(super) const LOOKUP: u32 = 11;
 
 /// A canonical Huffman code.
+#[derive(Clone, PartialEq)]
 pub(super) struct Code {
     /// For each length, the first 16 bits that begin with no code of it or of a shorter one.
     ends: [u32; 17],
@@ -95,7 +96,7 @@ impl Code {
     }
 
     /// The same for all that [`LOOKUP`] bits can be; a length of 0 where the code is longer, or none. Filled code
-    /// by code: this is done anew for each picture.
+    /// by code: many pictures have codes of their own.
     pub(super) fn spread(&self) -> Box<[(u8, u32); 1 << LOOKUP]> {
         let mut spread = Box::new([(0, 0); 1 << LOOKUP]);
         for length in 1..=LOOKUP {

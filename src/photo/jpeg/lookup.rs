@@ -1,10 +1,40 @@
 //! Coded bits → coefficients, by tables of all that the next bits can be: several codes at a time, with their
 //! values.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::bits::{Bits, extended};
 use super::codes::{Code, LOOKUP};
+
+/// Something for all that [`LOOKUP`] bits can be.
+type Lookup<T> = Rc<[T; 1 << LOOKUP]>;
+
+/// What a thread made of codes lately, the newest last.
+type Lately<T> = RefCell<Vec<(Code, T)>>;
+
+/// Codes whose tables are kept: those of brightness and of chroma, of two kinds of pictures.
+const KEPT: usize = 4;
+
+thread_local! {
+    static DIFFERENCES: Lately<Lookup<(u8, i16)>> = const { RefCell::new(Vec::new()) };
+    static COEFFICIENTS: Lately<(Lookup<Step>, Lookup<Stride>)> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was made of the same code lately, or is made now: the pictures of one camera or program mostly have the same
+/// codes, and of a photo of a megapixel a twentieth of the time would go into tables.
+fn lately<T: Clone>(lately: &Lately<T>, code: &Code, make: impl FnOnce() -> T) -> T {
+    let mut lately = lately.borrow_mut();
+    let made = match lately.iter().position(|(known, _)| known == code) {
+        Some(at) => lately.remove(at),
+        None => (code.clone(), make()),
+    };
+    if lately.len() == KEPT {
+        lately.remove(0);
+    }
+    lately.push(made.clone());
+    made.1
+}
 
 /// Looks up how much a first coefficient differs from the one before.
 #[derive(Clone)]
@@ -12,17 +42,19 @@ pub(super) struct Differences<'a> {
     code: &'a Code,
     /// By the next bits: how many the code and its value take, 0 where they are more than were looked at;
     /// and the value.
-    steps: Rc<[(u8, i16); 1 << LOOKUP]>,
+    steps: Lookup<(u8, i16)>,
 }
 
 impl<'a> Differences<'a> {
     pub(super) fn new(code: &'a Code) -> Self {
-        let codes = code.spread();
-        let steps = lookup(|bits| match codes[bits] {
-            (_, 0) => (0, 0),
-            (symbol, length) => value_behind(bits, length, symbol.into()).unwrap_or_default(),
-        });
-        Self { code, steps }
+        let make = || {
+            let codes = code.spread();
+            lookup(|bits| match codes[bits] {
+                (_, 0) => (0, 0),
+                (symbol, length) => value_behind(bits, length, symbol.into()).unwrap_or_default(),
+            })
+        };
+        Self { code, steps: DIFFERENCES.with(|known| lately(known, code, make)) }
     }
 
     #[inline(always)]
@@ -43,8 +75,8 @@ impl<'a> Differences<'a> {
 #[derive(Clone)]
 pub(super) struct Coefficients<'a> {
     code: &'a Code,
-    steps: Rc<[Step; 1 << LOOKUP]>,
-    strides: Rc<[Stride; 1 << LOOKUP]>,
+    steps: Lookup<Step>,
+    strides: Lookup<Stride>,
 }
 
 /// Values that follow one another, from the coefficient on that comes next.
@@ -150,6 +182,12 @@ impl Stride {
 
 impl<'a> Coefficients<'a> {
     pub(super) fn new(code: &'a Code) -> Self {
+        let (steps, strides) =
+            COEFFICIENTS.with(|known| lately(known, code, || Self::tables(code)));
+        Self { code, steps, strides }
+    }
+
+    fn tables(code: &Code) -> (Lookup<Step>, Lookup<Stride>) {
         let codes = code.spread();
         let strides = lookup(|bits| Stride::new(bits, &codes));
         let alone = lookup(|bits| Step::one(bits, codes[bits]));
@@ -164,7 +202,7 @@ impl<'a> Coefficients<'a> {
             // Nothing is put behind the first value where no second fits.
             first.and(if fits { second } else { Step::NOTHING })
         });
-        Self { code, steps, strides }
+        (steps, strides)
     }
 
     /// What the next bits begin with.
@@ -196,7 +234,7 @@ impl<'a> Coefficients<'a> {
 }
 
 /// For all that [`LOOKUP`] bits can be.
-fn lookup<T>(of: impl Fn(usize) -> T) -> Rc<[T; 1 << LOOKUP]> {
+fn lookup<T>(of: impl Fn(usize) -> T) -> Lookup<T> {
     let all: Rc<[T]> = (0..1 << LOOKUP).map(of).collect();
     all.try_into().ok().expect("one for each")
 }
@@ -237,6 +275,20 @@ mod tests {
         bits.fill();
         let Step { forward, bits, places, values } = Coefficients::new(&code).step(&bits);
         (forward, bits, places, values)
+    }
+
+    #[test]
+    fn tables_are_made_once_for_codes_that_come_again() {
+        let codes = (0..=KEPT as u8).map(|symbol| Code::new(&[1; 16], &[symbol; 16]).unwrap());
+        let codes: Vec<Code> = codes.collect();
+        let steps = |code: &Code| Coefficients::new(code).steps;
+        let first = steps(&codes[0]);
+        assert!(Rc::ptr_eq(&first, &steps(&codes[0].clone())), "the same code, of another picture");
+        for code in &codes[1..] {
+            assert!(!Rc::ptr_eq(&first, &steps(code)));
+        }
+        assert!(!Rc::ptr_eq(&first, &steps(&codes[0])), "of many, the oldest are forgotten");
+        assert!(COEFFICIENTS.with(|known| known.borrow().len()) == KEPT);
     }
 
     #[test]

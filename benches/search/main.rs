@@ -9,7 +9,7 @@
 //! python3 benches/peers/search.py [COUNT]          the same beside hnswlib, usearch and faiss
 //! ```
 //!
-//! `--code-width N` says how wide codes are. Contenders take turns, so that a busy machine slows all of them
+//! `--code-width N`, before the others, says how wide codes are, `--m N` how many neighbours points have. Contenders take turns, so that a busy machine slows all of them
 //! alike; the median round counts. With `--serve FOLDER` it writes vectors, queries and true neighbours there,
 //! and answers the lines on stdin (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took
 //! and their recall: that is how the script lets it take turns with the peers.
@@ -53,9 +53,11 @@ fn main() {
             "--npy" => npy = args.next().map(PathBuf::from),
             "--one-shot" => return one_shot::run(args.next().and_then(|n| n.parse().ok())),
             "--million" => {
-                return million::run(args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000));
+                let count = args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+                return million::run(count, params);
             }
             "--first" => return million::first(args),
+            "--m" => params.m = args.next().and_then(|n| n.parse().ok()).unwrap_or(params.m),
             "--code-width" => params.code_width = args.next().and_then(|n| n.parse().ok()),
             "--serve" => serve = args.next().map(PathBuf::from),
             number => count = number.parse().unwrap_or(count),

@@ -24,7 +24,7 @@ const THEMSELVES: usize = 200_000;
 
 const FINGERPRINT: ModelFingerprint = ModelFingerprint::from_bytes([1; 32]);
 
-pub(super) fn run(count: usize) {
+pub(super) fn run(count: usize, params: Params) {
     let folder = tempfile::tempdir_in("target").expect("a temporary folder");
     let maker = synthetic::Maker::new(count + QUERIES, WIDTH, SEED);
     let vector = |number| Embedding::normalised(&maker.vector(number)).expect("not zero");
@@ -50,8 +50,7 @@ pub(super) fn run(count: usize) {
     };
     let start = Instant::now();
     let contents = Contents { fingerprint: FINGERPRINT, width: WIDTH, embeddings: &each };
-    let index = index::build(folder.path(), &contents, Params::default(), &Watch::none())
-        .expect("an index");
+    let index = index::build(folder.path(), &contents, params, &Watch::none()).expect("an index");
     println!(
         "{count} vectors, made, compared with {QUERIES} queries and built into an index in {:.0} s",
         start.elapsed().as_secs_f64()

@@ -25,6 +25,7 @@ mod pca;
 mod refine;
 mod scan;
 mod search;
+mod share;
 #[cfg(test)]
 mod synthetic;
 mod vectors;

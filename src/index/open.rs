@@ -3,9 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-use rayon::prelude::*;
-
 use super::among::Among;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
@@ -13,10 +10,12 @@ use super::graph::Graph;
 use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
 use super::scan::{scan, scan_some};
 use super::search::{Scratch, Space};
+use super::share::share;
 use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
 use crate::record::{Hit, ImageId, ModelFingerprint};
+use memmap2::Mmap;
 
 /// Up to so many points every search scans all codes, which misses next to nothing. The graph is faster from
 /// 4,000 points on (`benches/RESULTS.md`), but a scan of so many takes a quarter of a millisecond.
@@ -36,8 +35,9 @@ const CODED_AT_ONCE: usize = 16;
 /// How many rows ahead vectors are asked for.
 const AHEAD: usize = 2;
 
-/// Vectors that are worth a task.
-const ORDERED_AT_ONCE: usize = 32;
+/// Vectors that are worth a task, and from how many on others are asked to help.
+const ORDERED_AT_ONCE: usize = 16;
+const SHARED_FROM: usize = 64;
 
 /// How candidates are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -302,14 +302,15 @@ impl Index {
     fn order(&self, query: &Embedding, points: &[u32], k: usize) -> Result<Vec<Hit>, Unusable> {
         let vectors = self.vectors();
         let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        let mut hits = if points.len() >= 2 * ORDERED_AT_ONCE {
-            let parts = points.par_chunks(ORDERED_AT_ONCE);
-            parts.map(|points| self.scored(query, points)).collect::<Option<Vec<_>>>()
-        } else {
-            self.scored(query, points).map(|hits| vec![hits])
-        }
-        .ok_or_else(damaged)?
-        .concat();
+        // Of few, others would come too late to help.
+        let at_once =
+            if points.len() < SHARED_FROM { points.len().max(1) } else { ORDERED_AT_ONCE };
+        let parts: Vec<&[u32]> = points.chunks(at_once).collect();
+        let scored = share(parts.len(), |tasks| {
+            tasks.map(|task| self.scored(query, parts[task])).collect::<Option<Vec<_>>>()
+        });
+        let scored = scored.into_iter().collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+        let mut hits = scored.into_iter().flatten().flatten().collect::<Vec<_>>();
         hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
         hits.truncate(k);
         if !hits.iter().all(|(_, point)| vectors.is_sound(*point)) {

@@ -4,9 +4,8 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rayon::prelude::*;
-
 use super::codes::{Codes, Near};
+use super::share::share;
 
 /// Rows compared between two looks at what is nearest: their distances stay in the nearest cache.
 const STRIDE: usize = 256;
@@ -15,59 +14,55 @@ const STRIDE: usize = 256;
 const SOME: usize = 64;
 
 /// Rows that are worth a task.
-const TASK: usize = 4_096;
+const TASK: usize = 2_048;
 
 /// The `k` nearest of all points, best first, ties by the lower point.
 pub(super) fn scan(codes: Codes<'_>, query: &[u8], k: usize) -> Vec<Near> {
-    in_tasks(codes.len(), k, |range, bound| {
-        let mut nearest = Nearest::new(k, range.len(), bound);
+    in_tasks(codes.len(), k, |range, nearest| {
         let mut points = Vec::with_capacity(STRIDE);
         for start in range.clone().step_by(STRIDE) {
             points.clear();
             points.extend(start as u32..(start + STRIDE).min(range.end) as u32);
             nearest.compare(codes, query, &points);
         }
-        nearest.found.into_vec()
     })
 }
 
 /// The `k` nearest of some points, best first, ties by the lower point.
 pub(super) fn scan_some(codes: Codes<'_>, query: &[u8], points: &[u32], k: usize) -> Vec<Near> {
-    in_tasks(points.len(), k, |range, bound| {
-        let mut nearest = Nearest::new(k, range.len(), bound);
+    in_tasks(points.len(), k, |range, nearest| {
         for points in points[range].chunks(SOME) {
             // They lie apart, so the processor does not see which comes next.
             points.iter().for_each(|point| codes.prefetch(*point));
             nearest.compare(codes, query, points);
         }
-        nearest.found.into_vec()
     })
 }
 
-/// The `k` nearest of `0..count`, put together from what each task finds in its part.
+/// The `k` nearest of `0..count`, put together from what each thread finds in its parts.
 fn in_tasks(
     count: usize,
     k: usize,
-    part: impl Fn(Range<usize>, &Bound) -> Vec<Near> + Sync,
+    part: impl Fn(Range<usize>, &mut Nearest<'_>) + Sync,
 ) -> Vec<Near> {
     if k == 0 {
         return Vec::new();
     }
     let bound = Bound::default();
-    let tasks = (count / TASK).clamp(1, 4 * rayon::current_num_threads());
-    let mut nearest = if tasks == 1 {
-        part(0..count, &bound)
-    } else {
-        let bounds = |task: usize| task * count / tasks;
-        let parts = (0..tasks).into_par_iter();
-        parts.map(|task| part(bounds(task)..bounds(task + 1), &bound)).collect::<Vec<_>>().concat()
-    };
+    let found = share(count.div_ceil(TASK), |tasks| {
+        let mut nearest = Nearest::new(k.min(count), &bound);
+        tasks.for_each(|task| {
+            part(task * TASK..((task + 1) * TASK).min(count), &mut nearest);
+        });
+        nearest.found.into_vec()
+    });
+    let mut nearest = found.concat();
     nearest.sort_unstable();
     nearest.truncate(k);
     nearest
 }
 
-/// The greatest distance that may still matter: some task has found as many points as near, or nearer, as are asked
+/// The greatest distance that may still matter: some thread has found as many points as near, or nearer, as are asked
 /// for. Spares the others most of what they would take in and give up again.
 struct Bound(AtomicU32);
 
@@ -86,10 +81,9 @@ struct Nearest<'a> {
 }
 
 impl<'a> Nearest<'a> {
-    /// The `k` nearest of `count` points.
-    fn new(k: usize, count: usize, bound: &'a Bound) -> Self {
-        let found = BinaryHeap::with_capacity(k.min(count));
-        Self { most: k, found, bound, distances: Vec::new() }
+    /// Of at most `k` points.
+    fn new(k: usize, bound: &'a Bound) -> Self {
+        Self { most: k, found: BinaryHeap::with_capacity(k), bound, distances: Vec::new() }
     }
 
     fn compare(&mut self, codes: Codes<'_>, query: &[u8], points: &[u32]) {

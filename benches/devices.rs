@@ -179,15 +179,22 @@ fn tensors(folder: &Path, engine: &Engine) -> Outcome<Vec<InputTensor>> {
     let tensor = |path: &PathBuf| {
         let bytes = photo::read(path, DecodeOptions::MAX_BYTES)?;
         let decoded = photo::decode(&bytes, preprocessing, engine.decoding())?;
-        Ok(model::normalise(&decoded.pixels, preprocessing))
+        let mut tensor = InputTensor::default();
+        model::normalise(&decoded.pixels, preprocessing, &mut tensor);
+        Ok(tensor)
     };
     paths.iter().step_by((paths.len() / COMPARED).max(1)).take(COMPARED).map(tensor).collect()
+}
+
+/// One batch of several.
+fn together<'t>(tensors: impl Iterator<Item = &'t InputTensor>) -> InputTensor {
+    InputTensor(tensors.flat_map(|tensor| &tensor.0).copied().collect())
 }
 
 fn embeddings(session: &FeatureSession, tensors: &[InputTensor]) -> Outcome<Vec<Embedding>> {
     let mut embeddings = Vec::with_capacity(tensors.len());
     for batch in tensors.chunks(4) {
-        for features in session.run(batch)? {
+        for features in session.run(&together(batch.iter()))? {
             embeddings.push(features?.embedding());
         }
     }
@@ -204,7 +211,7 @@ fn compare(name: &str, reference: &[Embedding], found: &[Embedding]) {
 /// Images a second of a session alone, in batches that it takes whole.
 fn alone(session: &FeatureSession, tensors: &[InputTensor], batch: usize) -> Outcome<f64> {
     const AT_LEAST: usize = 256;
-    let images: Vec<_> = tensors.iter().cycle().take(batch).cloned().collect();
+    let images = together(tensors.iter().cycle().take(batch));
     session.run(&images)?;
     let runs = AT_LEAST.div_ceil(batch);
     let started = Instant::now();

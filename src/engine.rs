@@ -211,11 +211,13 @@ impl Engine {
     ) -> Result<InputTensor> {
         let decoded = photo::decode(photo, &self.network.preprocessing, decoding)
             .map_err(|reason| unusable(name, reason.to_string()))?;
-        Ok(model::normalise(&decoded.pixels, &self.network.preprocessing))
+        let mut tensor = InputTensor::default();
+        model::normalise(&decoded.pixels, &self.network.preprocessing, &mut tensor);
+        Ok(tensor)
     }
 
     fn run(&self, session: &FeatureSession, tensor: InputTensor, name: &str) -> Result<Features> {
-        let mut features = session.run(&[tensor])?;
+        let mut features = session.run(&tensor)?;
         let features = features.pop().expect("one photo in, one vector out");
         let without = |reason| format!("the network gave no usable features: {reason}");
         features.map_err(|reason| unusable(name, without(reason)))

@@ -106,9 +106,9 @@ impl Preprocessing {
     }
 }
 
-/// One image as the network takes it: `3 * size * size` values in the layout of its
-/// [`Preprocessing`], without the batch axis.
-#[derive(Debug, Clone, PartialEq)]
+/// Images as the network takes them, one behind the other: `3 * size * size` values each, in the layout of its
+/// [`Preprocessing`].
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct InputTensor(pub Vec<f32>);
 
 /// A network without classifier, ready to run: what the model room makes and the runtime takes.

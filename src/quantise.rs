@@ -267,7 +267,7 @@ fn observe(
 
 /// What a network makes of a photo; `None` where that is no direction.
 fn embedding(session: &FeatureSession, photo: &InputTensor) -> Result<Option<Embedding>> {
-    let features = session.run(std::slice::from_ref(photo))?.remove(0);
+    let features = session.run(photo)?.remove(0);
     Ok(features.ok().map(|features| features.embedding()))
 }
 
@@ -291,7 +291,8 @@ fn compare(
 /// How many times as fast the second network is as the first: medians of runs in turn, one thread.
 fn speed(sessions: &[FeatureSession], photos: &[InputTensor], watch: &Watch<'_>) -> Result<f32> {
     let (batch, rounds) = TIMED;
-    let batch: Vec<_> = photos.iter().cycle().take(batch).cloned().collect();
+    let batch = photos.iter().cycle().take(batch);
+    let batch = InputTensor(batch.flat_map(|photo| &photo.0).copied().collect());
     let mut seconds = [vec![], vec![]];
     for _ in 0..rounds {
         for (session, seconds) in sessions.iter().zip(&mut seconds) {

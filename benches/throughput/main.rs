@@ -126,20 +126,22 @@ fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) 
     let paths = files(folder)?;
     // The networks take the same input.
     let engine = &engines[0];
-    let tensors: Vec<InputTensor> = paths
-        .iter()
-        .take(4 * BATCH)
-        .map(|path| {
+    let batch = |paths: &[PathBuf]| {
+        let mut batch = InputTensor::default();
+        for path in paths {
             let preprocessing = &engine.network().preprocessing;
             let bytes = photo::read(path, DecodeOptions::MAX_BYTES)?;
             let decoded = photo::decode(&bytes, preprocessing, engine.decoding())?;
-            Ok(model::normalise(&decoded.pixels, preprocessing))
-        })
-        .collect::<Outcome<_>>()?;
+            model::normalise(&decoded.pixels, preprocessing, &mut batch);
+        }
+        Ok(batch)
+    };
+    let batches: Vec<InputTensor> =
+        paths.chunks_exact(BATCH).take(4).map(batch).collect::<Outcome<_>>()?;
     let mut all: Vec<Rounds> = engines.iter().map(|_| Rounds::default()).collect();
     for _ in 0..rounds {
         for (engine, rounds) in engines.iter().zip(&mut all) {
-            let network = network_alone(engine, &tensors, paths.len(), threads)?;
+            let network = network_alone(engine, &batches, paths.len(), threads)?;
             let (index, spent) = index(engine, folder)?;
             rounds.alone.push(network);
             rounds.indexed.push(index);
@@ -168,28 +170,28 @@ fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) 
 /// Images a second of the network alone, sessions opened before the clock starts.
 fn network_alone(
     engine: &Engine,
-    tensors: &[InputTensor],
+    batches: &[InputTensor],
     count: usize,
     threads: usize,
 ) -> Outcome<f64> {
     let watch = Watch::none();
     let sessions =
         (0..threads).map(|_| engine.session(1, &watch)).collect::<Result<Vec<_>, _>>()?;
-    let batches = count.div_ceil(BATCH * threads);
+    let runs = count.div_ceil(BATCH * threads);
     let started = Instant::now();
     std::thread::scope(|scope| {
         let runs: Vec<_> = sessions
             .iter()
             .map(|session| {
                 scope.spawn(move || {
-                    let mut batches = tensors.chunks(BATCH).cycle().take(batches);
+                    let mut batches = batches.iter().cycle().take(runs);
                     batches.try_for_each(|batch| session.run(batch).map(drop))
                 })
             })
             .collect();
         runs.into_iter().try_for_each(|run| run.join().expect("no panic"))
     })?;
-    Ok((batches * BATCH * threads) as f64 / started.elapsed().as_secs_f64())
+    Ok((runs * BATCH * threads) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Photos a second of a whole run into a new library, and where its time went.

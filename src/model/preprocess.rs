@@ -2,13 +2,13 @@
 
 use crate::network::{Channels, InputTensor, Layout, Pixels, Preprocessing};
 
-/// Normalises the square crop of one photo: `(value * scale - mean) / std` a channel, in the channel
-/// order and layout the network was trained with. `pixels` is `[size, size]`, resized and cropped
-/// already; the result holds `3 * size * size` values.
+/// Puts the square crop of one photo behind the images of `tensor`, normalised: `(value * scale - mean) / std` a
+/// channel, in the channel order and layout the network was trained with. `pixels` is `[size, size]`,
+/// resized and cropped already; they become `3 * size * size` values.
 ///
 /// # Panics
 /// When the picture is not `size` × `size` pixels.
-pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing) -> InputTensor {
+pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing, tensor: &mut InputTensor) {
     let size = preprocessing.size;
     assert_eq!((pixels.width(), pixels.height()), (size, size), "cropped to the network's size");
     // Only 256 values a channel are possible: the formula is worked out for each of them once.
@@ -24,7 +24,8 @@ pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing) -> InputTensor 
     let (rgb, _) = pixels.as_rgb().as_chunks::<3>();
     let value =
         |pixel: &[u8; 3], channel: usize| levels[channel][usize::from(pixel[places[channel]])];
-    let mut values = Vec::with_capacity(rgb.len() * 3);
+    let values = &mut tensor.0;
+    values.reserve(rgb.len() * 3);
     match preprocessing.layout {
         Layout::Nchw => {
             (0..3).for_each(|channel| values.extend(rgb.iter().map(|pixel| value(pixel, channel))));
@@ -34,7 +35,6 @@ pub fn normalise(pixels: &Pixels, preprocessing: &Preprocessing) -> InputTensor 
             values.extend(rgb.iter().flat_map(pixel));
         }
     }
-    InputTensor(values)
 }
 
 #[cfg(test)]
@@ -78,7 +78,15 @@ mod tests {
                     (f32::from(levels[i]) * p.scale - p.mean[channel]) / p.std[channel]
                 })
                 .collect();
-            assert_eq!(normalise(&pixels(), &p).0, expected, "{channels:?} {layout:?}");
+            let mut tensor = InputTensor::default();
+            normalise(&pixels(), &p, &mut tensor);
+            assert_eq!(tensor.0, expected, "{channels:?} {layout:?}");
+            normalise(&Pixels::new(2, 2, vec![0; 12]), &p, &mut tensor);
+            assert_eq!(
+                (tensor.0.len(), &tensor.0[..12]),
+                (24, &expected[..]),
+                "one behind the other"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A network ready to run: tensors in, features out.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::{Mutex, PoisonError};
@@ -177,25 +178,33 @@ impl FeatureSession {
     /// # Errors
     /// [`Error::Network`] when ONNX Runtime fails; [`Error::NetworkShape`] when the output is not
     /// `[batch, width]` or `[batch, width, 1, 1]`.
+    ///
+    /// # Panics
+    /// When `batch` holds no whole images.
     pub fn run(
         &self,
-        batch: &[InputTensor],
+        batch: &InputTensor,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
+        let values = batch.0.as_slice();
+        let image = self.image_shape.iter().product::<i64>() as usize;
+        assert!(values.len().is_multiple_of(image), "whole images");
+        let images = values.len() / image;
         let size = match self.lot {
-            Lot::Any => batch.len(),
+            Lot::Any => images,
             Lot::Exactly(size) => size,
         };
-        let mut features = Vec::with_capacity(batch.len());
-        for part in batch.chunks(size.max(1)) {
-            features.extend(self.run_at_once(part, size)?);
+        let mut features = Vec::with_capacity(images);
+        for part in values.chunks((size * image).max(1)) {
+            features.extend(self.run_at_once(part, part.len() / image, size)?);
         }
         Ok(features)
     }
 
-    /// Runs the network on `batch`, filled up to `count` images.
+    /// Runs the network on the `values` of so many `images`, filled up to `count`.
     fn run_at_once(
         &self,
-        batch: &[InputTensor],
+        values: &[f32],
+        images: usize,
         count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
         let failed = |source: ort::Error| Error::Network {
@@ -203,10 +212,9 @@ impl FeatureSession {
             action: "run",
             source: Box::new(source),
         };
-        let images = batch.iter().map(|tensor| &tensor.0[..]);
         let staged = self.staging.as_ref().and_then(|staging| {
             // Out of such memory, not out of all: then as without it.
-            Some((staging, staging.filled(images.clone()).ok()?))
+            Some((staging, staging.filled(values).ok()?))
         });
         let output = match staged {
             Some((staging, input)) => {
@@ -215,9 +223,12 @@ impl FeatureSession {
                 output
             }
             None => {
-                let shape = self.shape(count);
-                let values = filled(images, shape.iter().product::<i64>() as usize);
-                let input = TensorRef::from_array_view((shape, values.as_slice()));
+                let mut values = Cow::Borrowed(values);
+                if images < count {
+                    let shape = self.shape(count);
+                    values.to_mut().resize(shape.iter().product::<i64>() as usize, 0.0);
+                }
+                let input = TensorRef::from_array_view((self.shape(count), &*values));
                 input.and_then(|input| self.run_in_turn(&input))
             }
         };
@@ -230,7 +241,7 @@ impl FeatureSession {
                 what: format!("it gave {shape:?} for {count} images, the manifest says {stated:?}"),
             });
         }
-        let rows = values.chunks_exact(self.width).take(batch.len());
+        let rows = values.chunks_exact(self.width).take(images);
         Ok(rows.map(|row| Features::new(row.to_vec(), self.width)).collect())
     }
 }
@@ -267,14 +278,6 @@ impl FeatureSession {
         // SAFETY: the value was made by this session, with its allocator, and is owned by nobody else.
         Ok(unsafe { DynValue::from_ptr(output, Some(self.session.allocator())) })
     }
-}
-
-/// The values of a batch one behind the other, zeros behind them up to `length`.
-fn filled<'v>(images: impl Iterator<Item = &'v [f32]>, length: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(length);
-    images.for_each(|image| values.extend_from_slice(image));
-    values.resize(length.max(values.len()), 0.0);
-    values
 }
 
 /// The dimensions of a named input or output, -1 where any size goes.

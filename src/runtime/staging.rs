@@ -46,10 +46,7 @@ impl Staging {
     }
 
     /// A tensor that holds these values, in order, and zeros behind them. To be given back.
-    pub(super) fn filled<'v>(
-        &self,
-        values: impl Iterator<Item = &'v [f32]>,
-    ) -> ort::Result<Tensor<f32>> {
+    pub(super) fn filled(&self, values: &[f32]) -> ort::Result<Tensor<f32>> {
         let unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut tensor = match unused {
             Some(tensor) => tensor,
@@ -58,13 +55,10 @@ impl Staging {
                 Tensor::new(&allocator, self.shape)?
             }
         };
-        let (_, mut rest) = tensor.try_extract_tensor_mut::<f32>()?;
-        for values in values {
-            let (these, others) = rest.split_at_mut(values.len());
-            these.copy_from_slice(values);
-            rest = others;
-        }
-        rest.fill(0.0);
+        let (_, all) = tensor.try_extract_tensor_mut::<f32>()?;
+        let (these, others) = all.split_at_mut(values.len());
+        these.copy_from_slice(values);
+        others.fill(0.0);
         Ok(tensor)
     }
 

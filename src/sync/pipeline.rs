@@ -17,8 +17,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::model;
-use crate::network::InputTensor;
-use crate::photo::{self, PhotoBytes, Unreadable};
+use crate::network::{InputTensor, Pixels};
+use crate::photo::{self, Photo, PhotoBytes, Unreadable};
 use crate::progress::Watch;
 use crate::record::{ContentHash, ImageId, PhotoFacts};
 use crate::runtime::FeatureSession;
@@ -77,7 +77,7 @@ struct Shared<'a> {
     /// Squares that wait for a worker with time for the network, in the order they were decoded. Never
     /// more than a batch a worker and one, or two batches of a device that computes one at a time: whoever sees
     /// enough of them takes a batch before decoding another.
-    squares: Mutex<VecDeque<(Decoded, InputTensor)>>,
+    squares: Mutex<VecDeque<(Decoded, Pixels)>>,
     /// What all workers run the network in, opened for the first photo.
     session: OnceLock<FeatureSession>,
     /// Held while the session is opened.
@@ -245,13 +245,15 @@ fn read(work: Work, shared: &Shared<'_>, news: &Sender<News>) -> Option<Read> {
 fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Result<()> {
     // The first photo goes alone and the next two together: what a run is like shows at once.
     let mut batch = 1;
+    // Kept from batch to batch: memory that was just written is nearer than new.
+    let mut tensor = InputTensor::default();
     loop {
         match next(shared, photos, batch) {
             Next::Open(opening) => drop(shared.open_session(&opening)?),
             Next::Decode(photo) => decode(*photo, shared, news),
             Next::Embed(squares) => {
                 if !shared.halted() {
-                    embed(squares, shared, news)?;
+                    embed(squares, &mut tensor, shared, news)?;
                     batch = (batch * 2).min(shared.session()?.batch());
                 }
             }
@@ -264,7 +266,7 @@ fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Re
 enum Next<'a> {
     Open(MutexGuard<'a, ()>),
     Decode(Box<Read>),
-    Embed(Vec<(Decoded, InputTensor)>),
+    Embed(Vec<(Decoded, Pixels)>),
     Done,
 }
 
@@ -321,13 +323,12 @@ fn decode(photo: Read, shared: &Shared<'_>, news: &Sender<News>) {
     }
     let Read { work, hash, bytes } = photo;
     let preprocessing = &shared.engine.network().preprocessing;
-    let decoded = shared.clock.time(Stage::Decode, || {
-        let photo = photo::decode(&bytes, preprocessing, shared.engine.decoding())?;
-        Ok((model::normalise(&photo.pixels, preprocessing), photo.facts))
-    });
+    let decoded = shared
+        .clock
+        .time(Stage::Decode, || photo::decode(&bytes, preprocessing, shared.engine.decoding()));
     match decoded {
-        Ok((tensor, facts)) => {
-            lock(&shared.squares).push_back((Decoded { work, hash, facts }, tensor));
+        Ok(Photo { pixels, facts }) => {
+            lock(&shared.squares).push_back((Decoded { work, hash, facts }, pixels));
         }
         Err(reason) => {
             let what = What::Skipped { hash: Some(hash), reason };
@@ -336,20 +337,25 @@ fn decode(photo: Read, shared: &Shared<'_>, news: &Sender<News>) {
     }
 }
 
-/// Runs a batch.
+/// Runs a batch, put together in `tensor`.
 fn embed(
-    squares: Vec<(Decoded, InputTensor)>,
+    squares: Vec<(Decoded, Pixels)>,
+    tensor: &mut InputTensor,
     shared: &Shared<'_>,
     news: &Sender<News>,
 ) -> Result<()> {
     let session = shared.session()?;
-    let (photos, tensors): (Vec<Decoded>, Vec<InputTensor>) = squares.into_iter().unzip();
-    let features = shared.clock.time(Stage::Embed, || session.run(&tensors))?;
-    let outcome = |(Decoded { work, hash, facts }, features)| Outcome {
+    let preprocessing = &shared.engine.network().preprocessing;
+    tensor.0.clear();
+    shared.clock.time(Stage::Decode, || {
+        squares.iter().for_each(|(_, pixels)| model::normalise(pixels, preprocessing, tensor));
+    });
+    let features = shared.clock.time(Stage::Embed, || session.run(tensor))?;
+    let outcome = |((Decoded { work, hash, facts }, _), features)| Outcome {
         work,
         what: What::Embedded { hash, facts, features },
     };
-    let outcomes = photos.into_iter().zip(features).map(outcome).collect();
+    let outcomes = squares.into_iter().zip(features).map(outcome).collect();
     // A send fails only when the receiver gave up, which it does for a reason of its own.
     drop(news.send(News::Outcomes(outcomes)));
     Ok(())

@@ -19,11 +19,14 @@ use crate::photo::{DECODER_VERSION, Unreadable};
 use crate::progress::{Event, Watch};
 use crate::record::{ContentHash, ImageId, PathBytes, PhotoFacts, Skipped};
 
-/// Outcomes without features are cheap to do again, so they wait for company: a transaction waits for
-/// the disk.
-const SMALL_OUTCOMES: usize = 256;
+/// How long outcomes wait for company, and so how much work a power cut costs: a transaction waits for the disk, and
+/// writes a page once however much of it is new.
+const TOGETHER: Duration = Duration::from_millis(250);
 
-/// How long they wait at most, and how long any outcome waits for one before it that takes long.
+/// So many wait for no more.
+const ENOUGH: usize = 256;
+
+/// How long an outcome waits for one before it that takes long.
 const PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// The only thread that writes to the catalog.
@@ -87,8 +90,14 @@ impl<'a> Writer<'a> {
         let mut queue = Queue::default();
         let mut ready: Vec<Outcome> = Vec::new();
         let mut written = Instant::now();
+        // What a run is like shows at once.
+        let mut is_first = true;
         loop {
-            let ended = match news.recv_timeout(PATIENCE) {
+            let patience = match ready.is_empty() {
+                true => PATIENCE,
+                false => TOGETHER.saturating_sub(written.elapsed()),
+            };
+            let ended = match news.recv_timeout(patience) {
                 Ok(News::Outcomes(outcomes)) => {
                     queue.waiting.extend(outcomes.into_iter().map(|o| (o.work.order, o)));
                     false
@@ -102,9 +111,10 @@ impl<'a> Writer<'a> {
             };
             let impatient = ended || written.elapsed() >= PATIENCE;
             ready.extend(queue.take(impatient));
-            let costly = |outcome: &Outcome| matches!(outcome.what, What::Embedded { .. });
-            if impatient || ready.len() >= SMALL_OUTCOMES || ready.iter().any(costly) {
+            let due = is_first || ready.len() >= ENOUGH || written.elapsed() >= TOGETHER;
+            if impatient || (due && !ready.is_empty()) {
                 if !ready.is_empty() {
+                    is_first = false;
                     let outcomes = std::mem::take(&mut ready);
                     let clock = self.clock;
                     let done = clock.time(Stage::Write, || self.write(outcomes))?;

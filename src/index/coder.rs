@@ -175,6 +175,12 @@ impl Coder {
         self.code_width
     }
 
+    /// How far codes that differ by one lie apart: its square times the distance of two codes is about that of their
+    /// vectors, less what codes leave out.
+    pub(super) fn step(&self) -> f32 {
+        self.step
+    }
+
     /// Whether codes are principal components.
     pub(super) fn is_learned(&self) -> bool {
         !self.components.is_empty()

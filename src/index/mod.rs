@@ -21,6 +21,7 @@ mod kernel;
 mod link;
 mod manifest;
 mod open;
+mod order;
 mod pca;
 mod refine;
 mod scan;

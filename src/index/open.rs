@@ -10,7 +10,6 @@ use super::graph::Graph;
 use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
 use super::scan::{scan, scan_some};
 use super::search::{Scratch, Space};
-use super::share::share;
 use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
@@ -32,13 +31,6 @@ const HASH_UP_TO: u64 = 16 << 20;
 /// stay in the nearest cache.
 const CODED_AT_ONCE: usize = 16;
 
-/// How many rows ahead vectors are asked for.
-const AHEAD: usize = 2;
-
-/// Vectors that are worth a task, and from how many on others are asked to help.
-const ORDERED_AT_ONCE: usize = 16;
-const SHARED_FROM: usize = 64;
-
 /// How candidates are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Search {
@@ -58,7 +50,7 @@ pub enum Search {
 pub struct Depth {
     /// Candidates a graph search keeps in view; `None` scans all codes.
     pub ef: Option<usize>,
-    /// Candidates ordered by their vectors.
+    /// Candidates ordered by their vectors, at most: fewer where the others lie too far by their codes.
     pub rerank: usize,
 }
 
@@ -67,7 +59,7 @@ pub struct Depth {
 pub struct Index {
     folder: PathBuf,
     manifest: Manifest,
-    coder: Coder,
+    pub(super) coder: Coder,
     graph: Graph,
     codes: Mmap,
     graph_bytes: Mmap,
@@ -268,15 +260,14 @@ impl Index {
             let vectors: Vec<&[f32]> = queries.iter().map(|query| query.as_slice()).collect();
             for (query, code) in queries.iter().zip(self.coder.encode_all(&vectors)) {
                 let near = self.near(&code, depth, among);
-                let points: Vec<u32> = near.into_iter().map(Near::point).collect();
-                answers.push(self.order(query, &points, k)?);
+                answers.push(self.order_near(query, &near, k)?);
             }
         }
         Ok(answers)
     }
 
     /// The points whose vectors are worth a look, nearest by their codes first.
-    fn near(&self, code: &[u8], depth: Depth, among: Option<&Among>) -> Vec<Near> {
+    pub(super) fn near(&self, code: &[u8], depth: Depth, among: Option<&Among>) -> Vec<Near> {
         let codes = Codes::new(&self.codes, row_bytes(self.coder.code_width()));
         let space = Space { graph: &self.graph, graph_bytes: &self.graph_bytes, codes };
         let scan = |rerank| match among {
@@ -296,41 +287,6 @@ impl Index {
         };
         near.truncate(depth.rerank);
         near
-    }
-
-    /// The `k` best of some points by their vectors.
-    fn order(&self, query: &Embedding, points: &[u32], k: usize) -> Result<Vec<Hit>, Unusable> {
-        let vectors = self.vectors();
-        let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        // Of few, others would come too late to help.
-        let at_once =
-            if points.len() < SHARED_FROM { points.len().max(1) } else { ORDERED_AT_ONCE };
-        let parts: Vec<&[u32]> = points.chunks(at_once).collect();
-        let scored = share(parts.len(), |tasks| {
-            tasks.map(|task| self.scored(query, parts[task])).collect::<Option<Vec<_>>>()
-        });
-        let scored = scored.into_iter().collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
-        let mut hits = scored.into_iter().flatten().flatten().collect::<Vec<_>>();
-        hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
-        hits.truncate(k);
-        if !hits.iter().all(|(_, point)| vectors.is_sound(*point)) {
-            return Err(damaged());
-        }
-        Ok(hits.into_iter().map(|(hit, _)| hit).collect())
-    }
-
-    /// Some points with their cosines, in their order; `None` when one has none.
-    fn scored(&self, query: &Embedding, points: &[u32]) -> Option<Vec<(Hit, u32)>> {
-        let vectors = self.vectors();
-        points.iter().take(AHEAD).for_each(|point| vectors.prefetch(*point));
-        let scored = points.iter().enumerate().map(|(i, point)| {
-            if let Some(later) = points.get(i + AHEAD) {
-                vectors.prefetch(*later);
-            }
-            let score = vectors.cosine(query, *point)?;
-            Some((Hit { id: self.id(*point), score }, *point))
-        });
-        scored.collect()
     }
 
     pub(super) fn vectors(&self) -> Vectors<'_> {

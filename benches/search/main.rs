@@ -9,8 +9,8 @@
 //! python3 benches/peers/search.py [COUNT]          the same beside hnswlib, usearch and faiss
 //! ```
 //!
-//! `--code-width N`, before the others, says how wide codes are, `--m N` how many neighbours points have. Contenders take turns, so that a busy machine slows all of them
-//! alike; the median round counts. With `--serve FOLDER` it writes vectors, queries and true neighbours there,
+//! `--code-width N` says how wide codes are, `--m N` how many neighbours points have; both stand before
+//! `--million`. Contenders take turns, so that a busy machine slows all of them alike; the median round counts. With `--serve FOLDER` it writes vectors, queries and true neighbours there,
 //! and answers the lines on stdin (`graph EF RERANK`, `scan RERANK`) with the seconds that all queries took
 //! and their recall: that is how the script lets it take turns with the peers.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
+
 use super::among::Among;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
@@ -14,7 +16,6 @@ use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
 use crate::record::{Hit, ImageId, ModelFingerprint};
-use memmap2::Mmap;
 
 /// Up to so many points every search scans all codes, which misses next to nothing. The graph is faster from
 /// 4,000 points on (`benches/RESULTS.md`), but a scan of so many takes a quarter of a millisecond.

@@ -15,7 +15,7 @@ const AHEAD: usize = 2;
 const TASK: usize = 16;
 const SHARED_FROM: usize = 64;
 
-/// Vectors that are looked at before it is asked whether more may matter, at least; and half as many between two times.
+/// Vectors that are looked at before it is asked whether more may matter, at least; fewer before it is asked again.
 const FIRST: usize = 32;
 
 /// How many standard deviations less than usual the components that codes leave out may add to a distance.
@@ -29,9 +29,8 @@ impl Index {
         points: &[u32],
         k: usize,
     ) -> Result<Vec<Hit>, Unusable> {
-        let points = points.iter().map(|point| Near::new(0, *point)).collect::<Vec<_>>();
-        let shared = points.len() >= SHARED_FROM;
-        self.best(self.scored(query, &points, shared), k)
+        let points: Vec<Near> = points.iter().map(|point| Near::new(0, *point)).collect();
+        self.best(self.scored(query, &points, points.len() >= SHARED_FROM), k)
     }
 
     /// The `k` best by their vectors of those that the codes chose, `near`, nearest by their codes first; without a look
@@ -53,7 +52,7 @@ impl Index {
         let by_code = |near: &Near| f64::from(near.distance()) * step;
         let by_vector = |hit: &Hit| 2.0 - 2.0 * f64::from(hit.score);
         let (mut scored, mut rest) = (Vec::with_capacity(near.len()), near);
-        let mut at_once = FIRST.max(2 * k);
+        let mut at_once = FIRST.max(k.saturating_mul(2));
         while !rest.is_empty() {
             let (now, later) = rest.split_at(at_once.min(rest.len()));
             scored.extend(self.scored(query, now, shared)?);
@@ -158,6 +157,8 @@ mod tests {
             missed += best.iter().filter(|hit| !found.contains(hit)).count();
         }
         assert!(missed <= 2, "{missed} of {} hits", 10 * QUERIES);
+        let everything = index.search(&queries[0], usize::MAX, Search::Exact).unwrap();
+        assert_eq!(everything.len(), all.len(), "as many as there are");
         assert!(looked_at < 75 * QUERIES, "{looked_at} of {}", 100 * QUERIES);
     }
 }

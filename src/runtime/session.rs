@@ -119,6 +119,11 @@ impl FeatureSession {
         [count as i64, a, b, c]
     }
 
+    /// How many values so many images have.
+    fn values(&self, count: usize) -> usize {
+        self.shape(count).iter().product::<i64>() as usize
+    }
+
     /// Images that are worth waiting for before [`run`](Self::run).
     pub fn batch(&self) -> usize {
         self.batch
@@ -186,7 +191,7 @@ impl FeatureSession {
         batch: &InputTensor,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
         let values = batch.0.as_slice();
-        let image = self.image_shape.iter().product::<i64>() as usize;
+        let image = self.values(1);
         assert!(values.len().is_multiple_of(image), "whole images");
         let images = values.len() / image;
         let size = match self.lot {
@@ -195,16 +200,15 @@ impl FeatureSession {
         };
         let mut features = Vec::with_capacity(images);
         for part in values.chunks((size * image).max(1)) {
-            features.extend(self.run_at_once(part, part.len() / image, size)?);
+            features.extend(self.run_at_once(part, size)?);
         }
         Ok(features)
     }
 
-    /// Runs the network on the `values` of so many `images`, filled up to `count`.
+    /// Runs the network on the `values` of some images, filled up to `count`.
     fn run_at_once(
         &self,
         values: &[f32],
-        images: usize,
         count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
         let failed = |source: ort::Error| Error::Network {
@@ -216,6 +220,7 @@ impl FeatureSession {
             // Out of such memory, not out of all: then as without it.
             Some((staging, staging.filled(values).ok()?))
         });
+        let images = values.len() / self.values(1);
         let output = match staged {
             Some((staging, input)) => {
                 let output = self.run_in_turn(&input);
@@ -224,9 +229,8 @@ impl FeatureSession {
             }
             None => {
                 let mut values = Cow::Borrowed(values);
-                if images < count {
-                    let shape = self.shape(count);
-                    values.to_mut().resize(shape.iter().product::<i64>() as usize, 0.0);
+                if values.len() < self.values(count) {
+                    values.to_mut().resize(self.values(count), 0.0);
                 }
                 let input = TensorRef::from_array_view((self.shape(count), &*values));
                 input.and_then(|input| self.run_in_turn(&input))

@@ -65,6 +65,7 @@ pub mod index;
 pub mod library;
 pub mod model;
 pub mod network;
+mod onnx;
 pub mod photo;
 pub mod progress;
 mod proxy;

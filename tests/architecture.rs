@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and files by floor; what is not named stands on none, and the test fails.
 const FLOORS: [&[&str]; 4] = [
-    &["embedding", "error", "filter", "network", "progress", "proxy", "random", "record"],
+    &["embedding", "error", "filter", "network", "onnx", "progress", "proxy", "random", "record"],
     &["catalog", "export", "index", "model", "photo", "remote", "runtime", "scan", "web"],
     &[
         "engine",

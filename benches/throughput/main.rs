@@ -35,7 +35,7 @@ use likeness::network::InputTensor;
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::quantise::{QuantiseOptions, quantise};
-use likeness::runtime::{Device, RuntimeConfig};
+use likeness::runtime::{self, Device, FeatureSession, Runtime, RuntimeConfig};
 use likeness::sync::{self, Profile, SyncOptions};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -61,12 +61,23 @@ fn main() -> Outcome<()> {
     let made = tempfile::tempdir()?;
     make(Path::new(&photos), made.path(), times)?;
     let int8 = std::env::args().any(|arg| arg == "--int8").then(|| Path::new(&photos));
-    let engines = engines(&data, mirror.clone(), int8)?;
+    let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let config = RuntimeConfig {
+        explicit,
+        data: data.join("likeness"),
+        offline: false,
+        device: Device::Auto,
+    };
+    let engines = engines(&data, &config, mirror.clone(), int8)?;
+    let runtime = runtime::ensure(&config, &Watch::none())?;
     let threads = SyncOptions::new(Vec::new()).threads;
     println!("{threads} threads, {rounds} rounds");
-    println!("\n{:<24} {:>12} {:>12} {:>8}", "", "network/s", "index/s", "ratio");
+    println!(
+        "\n{:<24} {:>14} {:>12} {:>12} {:>8}",
+        "", "ONNX Runtime/s", "network/s", "index/s", "ratio"
+    );
     for (name, ..) in FOLDERS {
-        throughput(&engines, &made.path().join(name), threads, rounds)?;
+        throughput(&engines, &runtime, &made.path().join(name), threads, rounds)?;
     }
     first_photo(&data, &made.path().join("1mp"), mirror.as_deref(), rounds)?;
     nothing_new(&data, made.path(), mirror.as_deref(), rounds, unchanged)?;
@@ -75,7 +86,12 @@ fn main() -> Outcome<()> {
 }
 
 /// The default network; and the same in 8 bits, made by photos.
-fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<Vec<Engine>> {
+fn engines(
+    data: &Path,
+    runtime: &RuntimeConfig,
+    mirror: Option<String>,
+    int8: Option<&Path>,
+) -> Outcome<Vec<Engine>> {
     let watch = Watch::none();
     let (folder, cache) = (data.join("likeness/models"), data.join("likeness/networks"));
     let models = ModelStore::new(StoreConfig {
@@ -85,13 +101,6 @@ fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<
         offline: false,
         cache,
     });
-    let explicit = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let runtime = RuntimeConfig {
-        explicit,
-        data: data.join("likeness"),
-        offline: false,
-        device: Device::Auto,
-    };
     let mut installed = vec![models.obtain(None, &watch)?];
     if let Some(photos) = int8 {
         let name = "bench-int8";
@@ -104,7 +113,7 @@ fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<
             evaluate: None,
             decoding: DecodeOptions::default(),
         };
-        installed.push(quantise(&models, &installed[0], &runtime, photos, &options, &watch)?);
+        installed.push(quantise(&models, &installed[0], runtime, photos, &options, &watch)?);
     }
     let engine = |model: &Installed| {
         let network = models.prepare(model, &watch)?;
@@ -116,13 +125,21 @@ fn engines(data: &Path, mirror: Option<String>, int8: Option<&Path>) -> Outcome<
 /// What one network did, a value a round.
 #[derive(Default)]
 struct Rounds {
+    /// With ONNX Runtime's own operators.
+    plain: Vec<f64>,
     alone: Vec<f64>,
     indexed: Vec<f64>,
     ratios: Vec<f64>,
     profile: Profile,
 }
 
-fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) -> Outcome<()> {
+fn throughput(
+    engines: &[Engine],
+    runtime: &Runtime,
+    folder: &Path,
+    threads: usize,
+    rounds: usize,
+) -> Outcome<()> {
     let paths = files(folder)?;
     // The networks take the same input.
     let engine = &engines[0];
@@ -141,7 +158,11 @@ fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) 
     let mut all: Vec<Rounds> = engines.iter().map(|_| Rounds::default()).collect();
     for _ in 0..rounds {
         for (engine, rounds) in engines.iter().zip(&mut all) {
-            let network = network_alone(engine, &batches, paths.len(), threads)?;
+            let plain = || FeatureSession::open_plain(runtime, engine.network(), 1);
+            let plain = network_alone(plain, &batches, paths.len(), threads)?;
+            let taken_over = || engine.session(1, &Watch::none());
+            let network = network_alone(taken_over, &batches, paths.len(), threads)?;
+            rounds.plain.push(plain);
             let (index, spent) = index(engine, folder)?;
             rounds.alone.push(network);
             rounds.indexed.push(index);
@@ -154,10 +175,11 @@ fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) 
         let pairs = integers.alone.iter().zip(&floats.alone);
         println!("{name}: 8 bits {:.2} times as fast", median(pairs.map(|(a, b)| a / b).collect()));
     }
-    for (engine, Rounds { alone, indexed, ratios, profile }) in engines.iter().zip(all) {
-        let (alone, indexed, ratio) = (median(alone), median(indexed), median(ratios));
+    for (engine, Rounds { plain, alone, indexed, ratios, profile }) in engines.iter().zip(all) {
+        let (plain, alone) = (median(plain), median(alone));
+        let (indexed, ratio) = (median(indexed), median(ratios));
         let name = format!("{name} {}", engine.network().name);
-        println!("{name:<24} {alone:>12.1} {indexed:>12.1} {ratio:>8.3}");
+        println!("{name:<24} {plain:>14.1} {alone:>12.1} {indexed:>12.1} {ratio:>8.3}");
         let Profile { embed, decode, idle, read, write, .. } = profile;
         println!(
             "       network {embed:.1} s, decode {decode:.1} s, idle {idle:.1} s, read {read:.1} s, \
@@ -169,14 +191,12 @@ fn throughput(engines: &[Engine], folder: &Path, threads: usize, rounds: usize) 
 
 /// Images a second of the network alone, sessions opened before the clock starts.
 fn network_alone(
-    engine: &Engine,
+    open: impl Fn() -> Result<FeatureSession, likeness::error::Error>,
     batches: &[InputTensor],
     count: usize,
     threads: usize,
 ) -> Outcome<f64> {
-    let watch = Watch::none();
-    let sessions =
-        (0..threads).map(|_| engine.session(1, &watch)).collect::<Result<Vec<_>, _>>()?;
+    let sessions = (0..threads).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let runs = count.div_ceil(BATCH * threads);
     let started = Instant::now();
     std::thread::scope(|scope| {

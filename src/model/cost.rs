@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::onnx::{Dim, Graph, Model, Node};
 use super::trace::{Trace, is_global_pool, is_pool};
 use crate::network::Layout;
+use crate::onnx::{Dim, Graph, Model, Node};
 
 /// The size of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,9 +233,9 @@ fn windows(node: &Node<'_>, input: &[u64], kernel: &[u64]) -> Option<Shape> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::encode::{node_field, tensor_field, value_info_field};
-    use crate::model::onnx::FLOAT;
-    use crate::model::wire::put_bytes;
+    use crate::onnx::FLOAT;
+    use crate::onnx::encode::{node_field, tensor_field, value_info_field};
+    use crate::onnx::wire::put_bytes;
 
     #[test]
     fn a_small_network_is_counted_by_hand() {

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::encode::{node_field, tensor_field, value_info_field};
 use super::head::Features;
 use super::manifest::Pool;
-use super::onnx::{Dim, FLOAT, FLOAT16, Graph, Kind, UINT8};
 use super::trace::Trace;
+use crate::onnx::encode::{node_field, tensor_field, value_info_field};
+use crate::onnx::{Dim, FLOAT, FLOAT16, Graph, Kind, UINT8};
 
 /// What is put behind the features so that they come out as 32-bit floats `[batch, width]`.
 pub(super) struct Ending<'a> {

@@ -6,9 +6,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
 use super::import::LARGEST;
-use super::onnx::{Kind, Model, Tensor};
-use super::wire::{fields, put_bytes};
 use crate::error::{Error, Result};
+use crate::onnx::wire::{fields, put_bytes};
+use crate::onnx::{Kind, Model, Tensor};
 
 /// The network at `path`, whose bytes are `bytes`, with its weights inside; as it is where they are.
 ///
@@ -118,8 +118,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::onnx::FLOAT;
-    use crate::model::wire::put_int;
+    use crate::onnx::FLOAT;
+    use crate::onnx::wire::put_int;
 
     /// A file with one weight of two floats that lies elsewhere.
     fn network(entries: &[(&str, &str)]) -> Vec<u8> {

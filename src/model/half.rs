@@ -9,10 +9,10 @@ use std::borrow::Cow;
 
 use ::half::f16;
 
-use super::encode::{node_field, tensor_field, value_info_field};
-use super::onnx::{FLOAT, FLOAT16, Kind, Model};
 use super::quantise::{computes_in_integers, without_unused_inputs};
 use super::trace::Trace;
+use crate::onnx::encode::{node_field, tensor_field, value_info_field};
+use crate::onnx::{FLOAT, FLOAT16, Kind, Model};
 
 /// In the names of the tensors that are added.
 const MARK: &str = "_likeness_float";

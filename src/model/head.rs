@@ -1,8 +1,8 @@
 //! Finds the features: walks back from a network's output to what feeds its last linear layer.
 
 use super::manifest::Pool;
-use super::onnx::Node;
 use super::trace::{Trace, is_global_pool, is_pool};
+use crate::onnx::Node;
 
 /// A longer way from the output to the last linear layer is no classifier.
 const LONGEST: usize = 32;

@@ -1,5 +1,5 @@
 //! ONNX file → feature network. The only room that knows model manifests, where models come from,
-//! and the ONNX format.
+//! and what a network must look like to be one.
 //!
 //! [`ModelStore::obtain`] finds a model's file by name, in this program ([`STARTER`]), the model folders, a
 //! mirror, or the internet; its SHA-256 decides. [`ModelStore::prepare`] takes the classifier off, keeps the result
@@ -8,7 +8,6 @@
 
 mod cost;
 mod digest;
-mod encode;
 mod ending;
 mod external;
 mod fetch;
@@ -19,7 +18,6 @@ mod install;
 mod installed;
 mod manifest;
 mod mirror;
-mod onnx;
 mod prepare;
 mod preprocess;
 mod preset;
@@ -29,7 +27,6 @@ mod starter;
 mod store;
 mod surgery;
 mod trace;
-mod wire;
 
 pub use cost::Cost;
 pub use digest::Sha256;

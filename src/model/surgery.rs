@@ -9,15 +9,15 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::encode::{node_field, value_info_field};
 use super::ending::Ending;
 use super::head::{Features, before_pooling, find_features, reshaped_to};
 use super::manifest::{FeatureRule, Pool};
-use super::onnx::{Dim, FLOAT, FLOAT16, Graph, Kind, Model, Part, ValueInfo};
 use super::preset::Stated;
 use super::trace::Trace;
-use super::wire::Malformed;
 use crate::network::{Layout, Preprocessing};
+use crate::onnx::encode::{node_field, value_info_field};
+use crate::onnx::wire::Malformed;
+use crate::onnx::{Dim, FLOAT, FLOAT16, Graph, Kind, Model, Part, ValueInfo};
 
 /// Part of the key of prepared networks: raised when the same file and rule give other bytes, which
 /// gives every model a new fingerprint and so asks for every photo to be embedded again.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::onnx::{Dim, FLOAT, Graph, Node, Tensor, UINT8, ValueInfo};
+use crate::onnx::{Dim, FLOAT, Graph, Node, Tensor, UINT8, ValueInfo};
 
 /// How many nodes a question may walk back over: far more than lie between a weight and its use,
 /// and an end for graphs that bite their own tail.

@@ -16,6 +16,8 @@ mod probe;
 mod session;
 mod staging;
 mod wheel;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 use std::path::PathBuf;
 

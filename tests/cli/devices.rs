@@ -179,6 +179,47 @@ fn features_in_fp16_are_those_of_fp32_but_for_rounding() {
     assert!(again.to_string().ends_with("its weights are 16-bit floats already"), "{again}");
 }
 
+/// Some convolutions are computed by likeness itself, where the processor has the instructions.
+#[test]
+fn convolutions_that_are_taken_over_change_no_features() {
+    let sandbox = Sandbox::new();
+    let engine = engine(&sandbox);
+    let runtime = engine.runtime(&Watch::none()).unwrap();
+    let network = engine.network();
+    let plain = FeatureSession::open_plain(&runtime, network, 1).unwrap();
+    // What was just made, what was kept, and with several threads to a batch.
+    let sessions = [1, 1, 2].map(|n| FeatureSession::open(&runtime, network, n).unwrap());
+    for seed in 0..4 {
+        let path = sandbox.photo("photo.jpg", seed);
+        let photo = photo::read(&path, DecodeOptions::MAX_BYTES).unwrap();
+        let features = |session| {
+            let decoding = DecodeOptions::default();
+            engine.features_through(session, &photo, &decoding, "photo").unwrap().embedding()
+        };
+        let wanted = features(&plain);
+        let [made, kept, threads] = sessions.each_ref().map(features);
+        assert!(wanted.cosine(&made) > 0.999_999, "photo {seed}: {}", wanted.cosine(&made));
+        assert!(made == kept && kept == threads, "photo {seed}: to the bit");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    {
+        let folder = network.path.parent().unwrap();
+        let kept = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut kept = kept.filter(|path| path.extension().is_some_and(|e| e == "optimised"));
+        let bytes = fs::read(kept.next().expect("it is kept")).unwrap();
+        let operator = b"WinogradConv";
+        let has_it = bytes.windows(operator.len()).any(|window| window == operator);
+        let able = is_x86_feature_detected!("avx512f")
+            || (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"));
+        assert_eq!(has_it, able, "convolutions are taken over where that can be");
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        let is_left = |name: &String| name.contains("unfinished") || name.contains("rewritten");
+        assert!(!names.iter().any(is_left), "{names:?}");
+    }
+}
+
 /// How an NVIDIA device is used: batches of one size, the last filled up, one at a time.
 #[test]
 fn one_batch_at_a_time_gives_the_same_vectors() {

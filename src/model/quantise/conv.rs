@@ -3,9 +3,9 @@
 use super::MARK;
 use super::activations::Scale;
 use super::stem::Stem;
-use crate::model::encode::{node_field, tensor_field};
-use crate::model::onnx::{FLOAT, INT8, INT32, Node};
 use crate::model::trace::Trace;
+use crate::onnx::encode::{node_field, tensor_field};
+use crate::onnx::{FLOAT, INT8, INT32, Node};
 
 /// How many bits weights are rounded to, sign included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,8 +173,8 @@ mod tests {
     fn read(rounded: &Rounded) -> (Vec<f64>, Vec<f64>) {
         let graph = rounded.fields.concat();
         let mut model = Vec::new();
-        crate::model::wire::put_bytes(&mut model, 7, &graph);
-        let model = crate::model::onnx::Model::parse(&model).unwrap();
+        crate::onnx::wire::put_bytes(&mut model, 7, &graph);
+        let model = crate::onnx::Model::parse(&model).unwrap();
         let raw = |name: &str| {
             let tensor = model.graph.initializers().find(|tensor| tensor.name == name).unwrap();
             tensor.raw().unwrap()

@@ -22,12 +22,12 @@ pub use conv::WeightBits;
 
 use self::activations::Scale;
 use self::plan::{Plan, is_addition};
-use super::encode::{
+use super::trace::Trace;
+use crate::onnx::encode::{
     node_field, node_field_with_lists, node_with_inputs, tensor_field, value_info_field,
 };
-use super::onnx::{Dim, FLOAT, Kind, Model, Node, UINT8};
-use super::trace::Trace;
-use super::wire::Malformed;
+use crate::onnx::wire::Malformed;
+use crate::onnx::{Dim, FLOAT, Kind, Model, Node, UINT8};
 
 /// In the names of all tensors that are added.
 const MARK: &str = "_likeness_";

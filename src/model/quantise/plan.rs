@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::conv::Conv;
-use crate::model::onnx::{Graph, Node};
 use crate::model::trace::Trace;
+use crate::onnx::{Graph, Node};
 
 /// What is rounded.
 pub(super) struct Plan<'a> {

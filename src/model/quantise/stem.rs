@@ -5,8 +5,8 @@
 //! channels, a kernel of half the side, in steps of one, has the same sums in two thirds of the time: of ResNet-50
 //! in 8 bits that is a fortieth.
 
-use crate::model::onnx::{Dim, Node};
 use crate::model::trace::Trace;
+use crate::onnx::{Dim, Node};
 
 /// Pixels of a side that come to lie behind one another.
 pub(super) const SIDE: usize = 2;

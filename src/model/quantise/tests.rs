@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::wire::{put_bytes, put_int};
+use crate::onnx::wire::{put_bytes, put_int};
 
 /// A graph as ONNX Runtime folds it: two convolutions around a pooling, added to a shortcut.
 struct Folded {

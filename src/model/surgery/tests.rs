@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
-use super::super::encode::{node_field, value_info_field};
-use super::super::onnx::{Dim, FLOAT, Model, UINT8};
-use super::super::wire::{Malformed, fields, put_bytes, put_int};
 use super::*;
+use crate::onnx::encode::{node_field, value_info_field};
+use crate::onnx::wire::{Malformed, fields, put_bytes, put_int};
+use crate::onnx::{Dim, FLOAT, Model, UINT8};
 
 const BATCH: Dim<'_> = Dim::Named("N");
 

@@ -2,11 +2,22 @@
 
 use std::borrow::Cow;
 
-use super::onnx::{Dim, FLOAT};
 use super::wire::{Malformed, fields, put_bytes, put_int};
+use super::{Dim, FLOAT};
 
 /// A graph's field 1: a node of the standard domain without name, with integer attributes.
 pub(crate) fn node_field(
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: &[(&str, i64)],
+) -> Vec<u8> {
+    node_field_in("", op, inputs, output, attributes)
+}
+
+/// The same, of another domain.
+pub(crate) fn node_field_in(
+    domain: &str,
     op: &str,
     inputs: &[&str],
     output: &str,
@@ -18,7 +29,7 @@ pub(crate) fn node_field(
         put_int(&mut attribute, 3, *value);
         attribute
     });
-    node_of(op, inputs, output, attributes)
+    node_of(domain, op, inputs, output, attributes)
 }
 
 /// The same, with attributes that are lists of integers.
@@ -34,7 +45,7 @@ pub(crate) fn node_field_with_lists(
         values.iter().for_each(|value| put_int(&mut attribute, 8, *value));
         attribute
     });
-    node_of(op, inputs, output, attributes)
+    node_of("", op, inputs, output, attributes)
 }
 
 /// The beginning of an attribute.
@@ -46,6 +57,7 @@ fn named(name: &str, kind: i64) -> Vec<u8> {
 }
 
 fn node_of(
+    domain: &str,
     op: &str,
     inputs: &[&str],
     output: &str,
@@ -58,6 +70,9 @@ fn node_of(
     put_bytes(&mut node, 2, output.as_bytes());
     put_bytes(&mut node, 4, op.as_bytes());
     attributes.for_each(|attribute| put_bytes(&mut node, 5, &attribute));
+    if !domain.is_empty() {
+        put_bytes(&mut node, 7, domain.as_bytes());
+    }
     let mut field = Vec::new();
     put_bytes(&mut field, 1, &node);
     field
@@ -102,10 +117,10 @@ pub(crate) fn tensor_field(name: &str, data_type: i64, dims: &[i64], raw: &[u8])
     field
 }
 
-/// A file's field 8: the version of the standard's operators.
-pub(crate) fn opset_field(version: i64) -> Vec<u8> {
+/// A file's field 8: the version of the operators of a domain; the standard's has no name.
+pub(crate) fn opset_field(domain: &str, version: i64) -> Vec<u8> {
     let mut opset = Vec::new();
-    put_bytes(&mut opset, 1, b"");
+    put_bytes(&mut opset, 1, domain.as_bytes());
     put_int(&mut opset, 2, version);
     let mut field = Vec::new();
     put_bytes(&mut field, 8, &opset);

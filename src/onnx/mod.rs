@@ -1,13 +1,15 @@
 //! An ONNX file as far as an edit must understand it: the graph's nodes, constants, inputs and
 //! outputs, each with the bytes it came in. Field numbers are those of `onnx.proto`.
 
+pub(crate) mod encode;
 mod tensor;
+pub(crate) mod wire;
 
 use std::borrow::Cow;
 
+use self::encode::opset_field;
 pub(crate) use self::tensor::{Dim, Tensor, ValueInfo};
-use super::encode::opset_field;
-use super::wire::{Malformed, fields, put_int, put_length};
+use self::wire::{Malformed, fields, put_int, put_length};
 
 /// `TensorProto.DataType` of 32-bit floats.
 pub(crate) const FLOAT: i64 = 1;
@@ -125,7 +127,19 @@ impl<'a> Model<'a> {
         self.around(graph, Cow::Borrowed)
     }
 
-    /// The same, as a file of version `ir_version` that uses the operators of version `opset`.
+    /// The same, in which nodes of another `domain` may stand.
+    pub(crate) fn with_graph_and_domain(
+        &self,
+        graph: Vec<Cow<'a, [u8]>>,
+        domain: &str,
+        version: i64,
+    ) -> Vec<Cow<'a, [u8]>> {
+        let mut pieces = self.with_graph(graph);
+        pieces.push(Cow::Owned(opset_field(domain, version)));
+        pieces
+    }
+
+    /// The same as [`Model::with_graph`], as a file of version `ir_version` that uses the operators of version `opset`.
     pub(crate) fn with_graph_of_version(
         &self,
         graph: Vec<Cow<'a, [u8]>>,
@@ -138,7 +152,7 @@ impl<'a> Model<'a> {
             let mut replaced = Vec::new();
             match (field.number, field.bytes()) {
                 (1, _) => put_int(&mut replaced, 1, ir_version),
-                (8, Ok(message)) if is_standard(message) => replaced = opset_field(opset),
+                (8, Ok(message)) if is_standard(message) => replaced = opset_field("", opset),
                 _ => return Cow::Borrowed(raw),
             }
             Cow::Owned(replaced)
@@ -268,6 +282,11 @@ impl<'a> Node<'a> {
     /// Whether this is an operator of ONNX Runtime's own domain.
     pub(crate) fn is_microsoft(&self, op: &str) -> bool {
         self.op == op && self.domain == "com.microsoft"
+    }
+
+    /// Whether this is an operator on channels in blocks, as ONNX Runtime lays them out for some processors.
+    pub(crate) fn is_blocked(&self, op: &str) -> bool {
+        self.op == op && self.domain == "com.microsoft.nchwc"
     }
 
     /// The input at `index`, `None` where it is left out.

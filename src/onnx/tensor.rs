@@ -1,7 +1,7 @@
 //! Tensors and the shapes of tensors, as an ONNX file describes them.
 
+use super::wire::{Malformed, fields};
 use super::{FLOAT, entry};
-use crate::model::wire::{Malformed, fields};
 
 /// A `TensorProto`: its description; the data stays where it is.
 #[derive(Debug, Default)]

@@ -1,0 +1,145 @@
+use super::convolution::{Convolution, Method, Shape};
+use crate::random::split_mix;
+
+/// Values between -1 and 1.
+fn noise(count: usize, state: &mut u64) -> Vec<f32> {
+    (0..count).map(|_| (split_mix(state) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Where a value lies in pictures of `channels` with `lanes` side by side.
+fn place(shape: &Shape, channels: usize, lanes: usize, at: [usize; 4]) -> usize {
+    let [image, channel, row, column] = at;
+    let block = image * (channels / lanes) + channel / lanes;
+    ((block * shape.height + row) * shape.width + column) * lanes + channel % lanes
+}
+
+/// Sums of products, in 64 bits.
+fn plain(lanes: usize, convolution: &Convolution<'_>, filters: &[f32]) -> Vec<f64> {
+    let shape = convolution.shape;
+    let mut output = vec![0.0; shape.output()];
+    for image in 0..shape.images {
+        for filter in 0..shape.filters {
+            for row in 0..shape.height {
+                for column in 0..shape.width {
+                    let mut value = f64::from(convolution.bias[filter]);
+                    for channel in 0..shape.channels {
+                        for pixel in 0..9 {
+                            let (y, x) = (row + pixel / 3, column + pixel % 3);
+                            if (1..=shape.height).contains(&y) && (1..=shape.width).contains(&x) {
+                                let from = [image, channel, y - 1, x - 1];
+                                let from = place(&shape, shape.channels, lanes, from);
+                                let factor =
+                                    filters[(filter * shape.channels + channel) * 9 + pixel];
+                                value += f64::from(convolution.input[from]) * f64::from(factor);
+                            }
+                        }
+                    }
+                    let to = place(&shape, shape.filters, lanes, [image, filter, row, column]);
+                    value += convolution.sum.map_or(0.0, |sum| f64::from(sum[to]));
+                    output[to] = if convolution.relu { value.max(0.0) } else { value };
+                }
+            }
+        }
+    }
+    output
+}
+
+fn named(method: &Method) -> String {
+    format!("tiles of {}, {} lanes", method.tile(), method.lanes)
+}
+
+/// What a method gives, on one thread.
+fn run(method: &Method, convolution: &Convolution<'_>, scratch: &mut Vec<f32>) -> Vec<f32> {
+    // Whatever is not written stays what no sum gives.
+    let mut output = vec![f32::NAN; convolution.shape.output()];
+    method.run(convolution, &mut output, scratch, |count, work| (0..count).for_each(work));
+    output
+}
+
+#[test]
+fn every_method_convolves() {
+    let methods: Vec<_> = Method::every().collect();
+    let mut scratch = vec![f32::NAN; 100];
+    let mut state = 7;
+    // Tiles that stand over, filters with a block without another, pictures smaller than a tile, more than one group.
+    let shapes = [
+        [2, 32, 48, 7, 9],
+        [1, 16, 16, 5, 3],
+        [3, 16, 32, 1, 1],
+        [1, 32, 16, 40, 45],
+        [5, 48, 32, 14, 14],
+    ];
+    for [images, channels, filters, height, width] in shapes {
+        let shape = Shape { images, channels, filters, height, width };
+        let input = noise(shape.input(), &mut state);
+        let weights = noise(filters * channels * 9, &mut state);
+        let bias = noise(filters, &mut state);
+        let sum = noise(shape.output(), &mut state);
+        for method in &methods {
+            let transformed = method.filters(filters, channels, |filter, channel| {
+                weights[(filter * channels + channel) * 9..][..9].try_into().unwrap()
+            });
+            for (relu, sum) in [(true, None), (false, Some(&sum[..]))] {
+                let (input, bias) = (&input[..], &bias[..]);
+                let convolution =
+                    Convolution { shape, input, filters: &transformed, bias, sum, relu };
+                let wanted = plain(method.lanes, &convolution, &weights);
+                let found = run(method, &convolution, &mut scratch);
+                for (wanted, found) in wanted.iter().zip(&found) {
+                    let off = (wanted - f64::from(*found)).abs();
+                    // Sums of some hundred products of values up to 1.
+                    assert!(off < 3e-4, "{shape:?}, {}: {found}, wanted {wanted}", named(method));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_gives_the_same_bits_beside_any_others() {
+    let mut state = 8;
+    let shape = |images| Shape { images, channels: 32, filters: 32, height: 14, width: 14 };
+    let input = noise(shape(9).input(), &mut state);
+    let weights = noise(32 * 32 * 9, &mut state);
+    let bias = noise(32, &mut state);
+    for method in Method::every() {
+        let filters = method.filters(32, 32, |filter, channel| {
+            weights[(filter * 32 + channel) * 9..][..9].try_into().unwrap()
+        });
+        let convolved = |first: usize, images: usize| {
+            let one = shape(1).input();
+            let input = &input[first * one..][..images * one];
+            let (shape, bias, sum, relu) = (shape(images), &bias[..], None, true);
+            let convolution = Convolution { shape, input, filters: &filters, bias, sum, relu };
+            run(&method, &convolution, &mut Vec::new())
+        };
+        let all = convolved(0, 9);
+        for (image, together) in all.chunks(shape(1).output()).enumerate() {
+            assert!(convolved(image, 1) == together, "image {image}, {}", named(&method));
+        }
+    }
+}
+
+#[test]
+fn threads_write_to_places_of_their_own() {
+    let mut state = 9;
+    let shape = Shape { images: 2, channels: 16, filters: 48, height: 30, width: 31 };
+    let input = noise(shape.input(), &mut state);
+    let weights = noise(48 * 16 * 9, &mut state);
+    let bias = noise(48, &mut state);
+    for method in Method::every() {
+        let filters = method.filters(48, 16, |filter, channel| {
+            weights[(filter * 16 + channel) * 9..][..9].try_into().unwrap()
+        });
+        let (input, bias) = (&input[..], &bias[..]);
+        let convolution =
+            Convolution { shape, input, filters: &filters, bias, sum: None, relu: false };
+        let alone = run(&method, &convolution, &mut Vec::new());
+        let mut together = vec![f32::NAN; shape.output()];
+        method.run(&convolution, &mut together, &mut Vec::new(), |count, work| {
+            use rayon::iter::{IntoParallelIterator, ParallelIterator};
+            (0..count).into_par_iter().for_each(work);
+        });
+        assert!(alone == together, "{}", named(&method));
+    }
+}

@@ -57,7 +57,7 @@ fn main() {
                 return million::run(count, params);
             }
             "--first" => return million::first(args),
-            "--m" => params.m = args.next().and_then(|n| n.parse().ok()).unwrap_or(params.m),
+            "--m" => params.m = args.next().and_then(|n| n.parse().ok()).or(params.m),
             "--code-width" => params.code_width = args.next().and_then(|n| n.parse().ok()),
             "--serve" => serve = args.next().map(PathBuf::from),
             number => count = number.parse().unwrap_or(count),

@@ -10,7 +10,7 @@ use super::coder::{self, Coder};
 use super::codes::{Codes, row_bytes};
 use super::generation::Draft;
 use super::graph::{Graph, Lists};
-use super::link::link;
+use super::link::{Links, link};
 use super::manifest::{CODER, CODES, Coding, FORMAT, GRAPH, IDS, Manifest, VECTORS};
 use super::open::{Index, open};
 use super::search::{Scratch, Space};
@@ -65,7 +65,9 @@ pub fn build(
     let mapped = draft.map(CODES)?;
     let codes = Codes::new(&mapped, row_bytes(coder.code_width()));
 
-    let lists = if count == 0 { Lists::default() } else { link(codes, params, watch)? };
+    let m = params.m.unwrap_or_else(|| Params::m_among(count));
+    let links = Links { m, ef_construction: params.ef_construction };
+    let lists = if count == 0 { Lists::default() } else { link(codes, links, watch)? };
     let graph_bytes = lists.to_bytes();
     draft.write(GRAPH, &graph_bytes)?;
     let graph = Graph::parse(&graph_bytes, count).expect("it was written just now");
@@ -81,6 +83,7 @@ pub fn build(
         count,
         last_sequence,
         params,
+        m,
         coding,
         calibration,
         files: BTreeMap::new(),

@@ -8,7 +8,6 @@ use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
 use rayon::prelude::*;
 
-use super::Params;
 use super::codes::Codes;
 use super::graph::{Graph, Lists};
 use super::kernel::Kernel;
@@ -48,21 +47,28 @@ impl Distance<u8> for CodeDistance {
     }
 }
 
+/// How many neighbours points get, and out of how many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Links {
+    pub(super) m: usize,
+    pub(super) ef_construction: usize,
+}
+
 /// Links the points of `codes`, one or more, into a graph that every point can be found in.
 ///
 /// # Errors
 /// [`crate::error::Error::Cancelled`].
-pub(super) fn link(codes: Codes<'_>, params: Params, watch: &Watch<'_>) -> Result<Lists> {
+pub(super) fn link(codes: Codes<'_>, links: Links, watch: &Watch<'_>) -> Result<Lists> {
     let count = codes.len();
     // Drafting and improving take about as long as each other.
     let total = 2 * count as u64;
-    let mut lists = draft(codes, params, |done| {
+    let mut lists = draft(codes, links, |done| {
         watch.check()?;
         watch.tell(Event::Building { done, total });
         Ok(())
     })?;
     let between = |a, b| codes.between(a, b);
-    let degree = (2 * params.m).saturating_sub(RESERVE).max(1);
+    let degree = (2 * links.m).saturating_sub(RESERVE).max(1);
 
     let frozen = Frozen::new(&lists, codes);
     let mut better: Vec<Vec<u32>> = Vec::with_capacity(count);
@@ -72,7 +78,7 @@ pub(super) fn link(codes: Codes<'_>, params: Params, watch: &Watch<'_>) -> Resul
         let points = (start..(start + CHUNK).min(count)).into_par_iter();
         better.par_extend(points.map(|point| {
             let point = point as u32;
-            let mut near = frozen.near(point, params.ef_construction);
+            let mut near = frozen.near(point, links.ef_construction);
             near.extend(&lists.base[point as usize]);
             refine::prepare(point, &mut near);
             refine::select(point, &near, degree, between)
@@ -83,24 +89,24 @@ pub(super) fn link(codes: Codes<'_>, params: Params, watch: &Watch<'_>) -> Resul
     refine::reselect(&everyone, &mut lists.base, degree, between);
     for layer in &mut lists.above {
         let (points, mut rows): (Vec<u32>, Vec<_>) = std::mem::take(layer).into_iter().unzip();
-        refine::reselect(&points, &mut rows, params.m, between);
+        refine::reselect(&points, &mut rows, links.m, between);
         layer.extend(points.into_iter().zip(rows));
     }
     watch.check()?;
     let frozen = Frozen::new(&lists, codes);
     let entry = lists.entry;
-    let near = |point| frozen.near(point, params.ef_construction);
+    let near = |point| frozen.near(point, links.ef_construction);
     refine::connect(&mut lists.base, entry, degree, near);
-    find_themselves(&mut lists, codes, 2 * params.m);
+    find_themselves(&mut lists, codes, 2 * links.m);
     watch.tell(Event::Building { done: total, total });
     Ok(lists)
 }
 
 /// A graph by hnsw_rs; `tell` hears how many points are in and says whether to go on.
-fn draft(codes: Codes<'_>, params: Params, tell: impl Fn(u64) -> Result<()>) -> Result<Lists> {
+fn draft(codes: Codes<'_>, links: Links, tell: impl Fn(u64) -> Result<()>) -> Result<Lists> {
     let count = codes.len();
-    let ef = DRAFT_EF.min(params.ef_construction);
-    let hnsw = Hnsw::new(params.m, count, MAX_LAYERS, ef, CodeDistance(Kernel::best()));
+    let ef = DRAFT_EF.min(links.ef_construction);
+    let hnsw = Hnsw::new(links.m, count, MAX_LAYERS, ef, CodeDistance(Kernel::best()));
     let points: Vec<u32> = (0..count as u32).collect();
     for (chunk, start) in points.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
         tell(start)?;

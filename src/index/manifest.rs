@@ -10,7 +10,7 @@ use super::{Calibration, Params, Unusable};
 use crate::record::ModelFingerprint;
 
 /// The format of the files; another one is built anew.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const CODER: &str = "coder.bin";
@@ -43,6 +43,8 @@ pub(super) struct Manifest {
     pub(super) count: usize,
     pub(super) last_sequence: i64,
     pub(super) params: Params,
+    /// What [`Params::m`] was for so many.
+    pub(super) m: usize,
     pub(super) coding: Coding,
     pub(super) calibration: Calibration,
     pub(super) files: BTreeMap<String, FileRecord>,

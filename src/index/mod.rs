@@ -46,8 +46,9 @@ pub use whiten::Whitening;
 /// How an index is built.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Params {
-    /// Links a point has in the upper layers, half of those in the base layer.
-    pub m: usize,
+    /// Links a point has in the upper layers, half of those in the base layer. `None` for
+    /// [`Params::m_among`].
+    pub m: Option<usize>,
     /// Candidates looked at when a point's neighbours are chosen.
     pub ef_construction: usize,
     /// Components of a code, from 1; the vectors' width where that is less, or where there are fewer
@@ -66,12 +67,22 @@ impl Params {
 
     /// See [`Params::recall`].
     pub const RECALL: f64 = 0.99;
+
+    /// Links for so many images: 16, and 32 from [`Params::MANY`] on, where a graph with 16 misses too much however
+    /// deep it looks (`benches/RESULTS.md`).
+    pub fn m_among(count: usize) -> usize {
+        if count < Self::MANY { 16 } else { 32 }
+    }
+
+    /// See [`Params::m_among`].
+    pub const MANY: usize = 300_000;
 }
 
 impl Default for Params {
-    /// M 16, ef_construction 100, as wide codes as the spectrum asks for, [`Params::RECALL`].
+    /// As many links as the count asks for, ef_construction 100, as wide codes as the spectrum asks for,
+    /// [`Params::RECALL`].
     fn default() -> Self {
-        Self { m: 16, ef_construction: 100, code_width: None, recall: Self::RECALL }
+        Self { m: None, ef_construction: 100, code_width: None, recall: Self::RECALL }
     }
 }
 

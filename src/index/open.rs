@@ -151,6 +151,11 @@ impl Index {
         self.manifest.params
     }
 
+    /// How many links its points have in the upper layers, half of those in the base layer.
+    pub fn m(&self) -> usize {
+        self.manifest.m
+    }
+
     /// What its codes are.
     pub fn coding(&self) -> Coding {
         self.manifest.coding

@@ -117,6 +117,33 @@ pub(crate) fn tensor_field(name: &str, data_type: i64, dims: &[i64], raw: &[u8])
     field
 }
 
+/// The same, its `length` bytes from `offset` on in the file `location`, which lies beside.
+pub(crate) fn external_tensor_field(
+    name: &str,
+    data_type: i64,
+    dims: &[i64],
+    (location, offset, length): (&str, u64, u64),
+) -> Vec<u8> {
+    const EXTERNAL: i64 = 1;
+    let mut tensor = Vec::new();
+    for axis in dims {
+        put_int(&mut tensor, 1, *axis);
+    }
+    put_int(&mut tensor, 2, data_type);
+    put_bytes(&mut tensor, 8, name.as_bytes());
+    let (offset, length) = (offset.to_string(), length.to_string());
+    for (key, value) in [("location", location), ("offset", &offset), ("length", &length)] {
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(&mut tensor, 13, &entry);
+    }
+    put_int(&mut tensor, 14, EXTERNAL);
+    let mut field = Vec::new();
+    put_bytes(&mut field, 5, &tensor);
+    field
+}
+
 /// A file's field 8: the version of the operators of a domain; the standard's has no name.
 pub(crate) fn opset_field(domain: &str, version: i64) -> Vec<u8> {
     let mut opset = Vec::new();

@@ -37,7 +37,7 @@ pub(crate) enum Dim<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut tensor = Self::default();
         for field in fields(bytes) {
             let field = field?;
@@ -58,7 +58,6 @@ impl<'a> Tensor<'a> {
     }
 
     /// The data as it lies in the file, little-endian, where it lies there as bytes.
-    #[cfg(test)]
     pub(crate) fn raw(&self) -> Option<&'a [u8]> {
         self.raw_data
     }

@@ -15,8 +15,9 @@ mod pip;
 mod probe;
 mod session;
 mod staging;
+mod weights;
 mod wheel;
-#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(target_arch = "x86_64"), path = "winograd/none.rs")]
 mod winograd;
 
 use std::path::PathBuf;

@@ -1,25 +1,23 @@
-//! Networks as ONNX Runtime optimised them, kept beside the network file: they open in a third of the
-//! time, or a tenth where weights are decoded in the graph.
+//! Networks as ONNX Runtime optimised them, kept beside the network file: they open in a tenth of the time.
 //!
-//! What is kept is for one version of ONNX Runtime and one kind of processor, both in its name, and
-//! carries its BLAKE3, as ONNX Runtime would take a flipped weight without complaint. Whatever is wrong
-//! with it, the network itself is opened, and a new one is kept.
+//! What is kept is for one version of ONNX Runtime and one kind of processor, both in its name: a graph, its
+//! [weights], and a list of the BLAKE3 of both, as ONNX Runtime would take a flipped weight without complaint.
+//! Some [convolutions](winograd) are likeness's own. Whatever is wrong with it, the network itself is opened, and a new
+//! one is kept.
 
+use std::borrow::Cow;
 use std::fs;
-#[cfg(target_arch = "x86_64")]
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-#[cfg(target_arch = "x86_64")]
 use ort::value::TensorRef;
 
 use super::load::Runtime;
-#[cfg(target_arch = "x86_64")]
-use super::winograd;
+use super::{weights, winograd};
 use crate::network::FeatureNetwork;
-#[cfg(target_arch = "x86_64")]
+use crate::onnx::Model;
 use crate::random::split_mix;
 
 /// Opens a network with `threads` threads, from what was kept when there is such.
@@ -40,86 +38,19 @@ pub(super) fn open(
         .with_optimized_model_path(&unfinished)?
         .commit_from_file(&network.path);
     let session = match keeping {
-        Ok(plain) => {
-            let session = take_over(runtime, network, threads, plain, &unfinished);
-            let _ = keep(&unfinished, &kept);
-            Ok(session)
+        Ok(mut plain) => {
+            let mut remade = |convolutions| {
+                let form = Form { convolutions, optimised: &unfinished, kept: &kept };
+                form.make(runtime, network, threads, &mut plain)
+            };
+            let session = remade(Convolutions::Likeness);
+            let session = session.or_else(|| remade(Convolutions::OnnxRuntime));
+            Ok(session.unwrap_or(plain))
         }
         Err(_) => open_plain(runtime, network, threads),
     };
     let _ = fs::remove_file(&unfinished);
     session
-}
-
-#[cfg(target_arch = "x86_64")]
-fn open_kept(runtime: &Runtime, kept: &Path, threads: usize) -> ort::Result<Session> {
-    builder(runtime, threads, GraphOptimizationLevel::Disable)?
-        .with_operators(winograd::operators()?)?
-        .commit_from_file(kept)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn open_kept(runtime: &Runtime, kept: &Path, threads: usize) -> ort::Result<Session> {
-    builder(runtime, threads, GraphOptimizationLevel::Disable)?.commit_from_file(kept)
-}
-
-/// Rewrites the `optimised` file of `plain` for the convolutions here, and opens it. Where there are none, or where
-/// that does not give the same features, it and the session stay as they are.
-#[cfg(target_arch = "x86_64")]
-fn take_over(
-    runtime: &Runtime,
-    network: &FeatureNetwork,
-    threads: usize,
-    mut plain: Session,
-    optimised: &Path,
-) -> Session {
-    let rewritten = optimised.with_extension(format!("rewritten-{}", std::process::id()));
-    let side = network.preprocessing.size as usize;
-    let mut opened = || -> Option<Session> {
-        rewrite(optimised, side, &rewritten)?;
-        let mut session = open_kept(runtime, &rewritten, threads).ok()?;
-        let wanted = sample(&mut plain, network).ok()?;
-        let found = sample(&mut session, network).ok()?;
-        let is_same = is_close(&wanted, &found) && fs::rename(&rewritten, optimised).is_ok();
-        is_same.then_some(session)
-    };
-    let session = opened();
-    let _ = fs::remove_file(&rewritten);
-    session.unwrap_or(plain)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn take_over(_: &Runtime, _: &FeatureNetwork, _: usize, plain: Session, _: &Path) -> Session {
-    plain
-}
-
-/// `None` where there is nothing to rewrite, or no room for it.
-#[cfg(target_arch = "x86_64")]
-fn rewrite(optimised: &Path, side: usize, to: &Path) -> Option<()> {
-    let bytes = fs::read(optimised).ok()?;
-    let pieces = winograd::rewritten(&bytes, side).ok()??;
-    let mut file = fs::File::create(to).ok()?;
-    pieces.iter().try_for_each(|piece| file.write_all(piece)).ok()
-}
-
-/// The features of one picture of noise, between about the values that preprocessing gives.
-#[cfg(target_arch = "x86_64")]
-fn sample(session: &mut Session, network: &FeatureNetwork) -> ort::Result<Vec<f32>> {
-    let [a, b, c] = network.preprocessing.image_shape();
-    let mut state = 0;
-    let mut noise = || (split_mix(&mut state) >> 40) as f32 / (1 << 22) as f32 - 2.0;
-    let values: Vec<f32> = (0..a * b * c).map(|_| noise()).collect();
-    let input = TensorRef::from_array_view(([1, a, b, c], values.as_slice()))?;
-    let outputs = session.run(ort::inputs![network.input.as_str() => input])?;
-    Ok(outputs[network.output.as_str()].try_extract_tensor::<f32>()?.1.to_vec())
-}
-
-/// Whether no value differs by more than a thousandth of the largest.
-#[cfg(target_arch = "x86_64")]
-fn is_close(wanted: &[f32], found: &[f32]) -> bool {
-    let largest = wanted.iter().fold(0f32, |most, value| most.max(value.abs()));
-    wanted.len() == found.len()
-        && wanted.iter().zip(found).all(|(a, b)| (a - b).abs() <= largest / 1000.0)
 }
 
 /// Opens a network with nothing but ONNX Runtime's own operators.
@@ -129,6 +60,11 @@ pub(super) fn open_plain(
     threads: usize,
 ) -> ort::Result<Session> {
     builder(runtime, threads, GraphOptimizationLevel::All)?.commit_from_file(&network.path)
+}
+
+fn open_kept(runtime: &Runtime, kept: &Path, threads: usize) -> ort::Result<Session> {
+    let builder = builder(runtime, threads, GraphOptimizationLevel::Disable)?;
+    winograd::registered(builder)?.commit_from_file(kept)
 }
 
 pub(super) fn builder(
@@ -145,12 +81,95 @@ pub(super) fn builder(
     Ok(builder)
 }
 
+/// Whose convolutions a network has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Convolutions {
+    OnnxRuntime,
+    Likeness,
+}
+
+/// The form in which a network is kept.
+struct Form<'a> {
+    convolutions: Convolutions,
+    /// The file as ONNX Runtime wrote it.
+    optimised: &'a Path,
+    kept: &'a Path,
+}
+
+impl Form<'_> {
+    /// Makes it, opens it, and keeps it. `None` where it would be no other, cannot be written, or does not give the
+    /// features of `plain`.
+    fn make(
+        &self,
+        runtime: &Runtime,
+        network: &FeatureNetwork,
+        threads: usize,
+        plain: &mut Session,
+    ) -> Option<Session> {
+        let graph = self.kept.with_extension(format!("rewritten-{}", std::process::id()));
+        let weights = self.write(network.preprocessing.size as usize, &graph)?;
+        let opened = open_kept(runtime, &graph, threads).ok().and_then(|mut session| {
+            let [wanted, found] =
+                [plain, &mut session].map(|session| sample(session, network).ok());
+            is_close(&wanted?, &found?).then_some(session)
+        });
+        if opened.is_some() {
+            let _ = keep(&graph, &weights, self.kept);
+        } else {
+            let _ = fs::remove_file(self.kept.with_file_name(weights));
+        }
+        let _ = fs::remove_file(&graph);
+        opened
+    }
+
+    /// Writes the graph to `to`, and weights beside it. Gives the name of their file.
+    fn write(&self, side: usize, to: &Path) -> Option<String> {
+        let bytes = fs::read(self.optimised).ok()?;
+        let model = Model::parse(&bytes).ok()?;
+        let as_it_is = || model.graph.parts.iter().map(|part| Cow::Borrowed(part.raw)).collect();
+        let graph = match self.convolutions {
+            Convolutions::OnnxRuntime => as_it_is(),
+            Convolutions::Likeness => winograd::rewritten(&model.graph, side)?,
+        };
+        let stem = self.kept.file_stem()?.to_str()?;
+        let (graph, weights) = weights::taken_out(graph, self.kept.parent()?, stem).ok()?;
+        let pieces = match self.convolutions {
+            Convolutions::OnnxRuntime => model.with_graph(graph),
+            Convolutions::Likeness => {
+                model.with_graph_and_domain(graph, winograd::DOMAIN, winograd::VERSION.into())
+            }
+        };
+        let mut file = fs::File::create(to).ok()?;
+        pieces.iter().try_for_each(|piece| file.write_all(piece)).ok()?;
+        Some(weights)
+    }
+}
+
+/// The features of one picture of noise, between about the values that preprocessing gives.
+fn sample(session: &mut Session, network: &FeatureNetwork) -> ort::Result<Vec<f32>> {
+    let [a, b, c] = network.preprocessing.image_shape();
+    let mut state = 0;
+    let mut noise = || (split_mix(&mut state) >> 40) as f32 / (1 << 22) as f32 - 2.0;
+    let values: Vec<f32> = (0..a * b * c).map(|_| noise()).collect();
+    let input = TensorRef::from_array_view(([1, a, b, c], values.as_slice()))?;
+    let outputs = session.run(ort::inputs![network.input.as_str() => input])?;
+    Ok(outputs[network.output.as_str()].try_extract_tensor::<f32>()?.1.to_vec())
+}
+
+/// Whether no value differs by more than a thousandth of the largest.
+fn is_close(wanted: &[f32], found: &[f32]) -> bool {
+    let largest = wanted.iter().fold(0f32, |most, value| most.max(value.abs()));
+    wanted.len() == found.len()
+        && wanted.iter().zip(found).all(|(a, b)| (a - b).abs() <= largest / 1000.0)
+}
+
 /// `<network>.<version and processor>.optimised`, beside the network.
 fn place(runtime: &Runtime, network: &Path) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
     hasher.update(runtime.version.to_string().as_bytes());
     hasher.update(runtime.path.as_os_str().as_encoded_bytes());
     hasher.update(std::env::consts::ARCH.as_bytes());
+    hasher.update(&winograd::VERSION.to_le_bytes());
     // The layouts that weights are brought into depend on these.
     #[cfg(target_arch = "x86_64")]
     hasher.update(&[
@@ -160,27 +179,39 @@ fn place(runtime: &Runtime, network: &Path) -> PathBuf {
         u8::from(std::arch::is_x86_feature_detected!("avx512f")),
         u8::from(std::arch::is_x86_feature_detected!("avx512vnni")),
     ]);
-    #[cfg(target_arch = "x86_64")]
-    hasher.update(&winograd::VERSION.to_le_bytes());
     network.with_extension(format!("{:.16}.optimised", hasher.finalize().to_hex()))
 }
 
-fn hash_path(kept: &Path) -> PathBuf {
+/// The list of a kept network's files: the BLAKE3 and the name of each, a line a file.
+fn list_path(kept: &Path) -> PathBuf {
     kept.with_extension("blake3")
 }
 
-fn hash_of(path: &Path) -> std::io::Result<String> {
+fn hash_of(path: &Path) -> io::Result<String> {
     Ok(blake3::Hasher::new().update_mmap_rayon(path)?.finalize().to_string())
 }
 
 fn is_whole(kept: &Path) -> bool {
-    let expected = fs::read_to_string(hash_path(kept));
-    expected.is_ok_and(|expected| hash_of(kept).is_ok_and(|found| found == expected))
+    let is_as_listed = |line: &str| {
+        let file = line.split_once("  ");
+        file.is_some_and(|(hash, name)| {
+            hash_of(&kept.with_file_name(name)).is_ok_and(|found| found == hash)
+        })
+    };
+    // A list that was cut short says too little.
+    let is_right = |list: String| list.lines().count() == 2 && list.lines().all(is_as_listed);
+    fs::read_to_string(list_path(kept)).is_ok_and(is_right)
 }
 
-/// The file first and its hash last: a hash without its file, or with another, is no harm.
-fn keep(unfinished: &Path, kept: &Path) -> std::io::Result<()> {
-    let hash = hash_of(unfinished)?;
-    fs::rename(unfinished, kept)?;
-    fs::write(hash_path(kept), hash)
+/// The graph first and the list last: a list without its files, or with others, is no harm.
+fn keep(graph: &Path, weights: &str, kept: &Path) -> io::Result<()> {
+    let mut list = String::new();
+    for (file, name) in [
+        (graph.to_path_buf(), kept.file_name()),
+        (kept.with_file_name(weights), Some(weights.as_ref())),
+    ] {
+        list += &format!("{}  {}\n", hash_of(&file)?, name.unwrap_or_default().to_string_lossy());
+    }
+    fs::rename(graph, kept)?;
+    fs::write(list_path(kept), list)
 }

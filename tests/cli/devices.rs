@@ -1,9 +1,10 @@
 //! `--device` and `--precision`: what is taken, what is refused, and what is said.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use likeness::embedding::Embedding;
 use likeness::engine::{Engine, halved};
 use likeness::library::Library;
 use likeness::model::{ModelStore, StoreConfig};
@@ -155,6 +156,13 @@ fn engine(sandbox: &Sandbox) -> Engine {
     Engine::new(network, config, DecodeOptions::default())
 }
 
+/// What a session makes of a photo.
+fn vector(engine: &Engine, session: &FeatureSession, photo: &Path) -> Embedding {
+    let bytes = photo::read(photo, DecodeOptions::MAX_BYTES).unwrap();
+    let decoding = DecodeOptions::default();
+    engine.features_through(session, &bytes, &decoding, "photo").unwrap().embedding()
+}
+
 /// ONNX Runtime computes 16-bit floats on the CPU, too, by rounding to them between the operators.
 #[test]
 fn features_in_fp16_are_those_of_fp32_but_for_rounding() {
@@ -165,13 +173,8 @@ fn features_in_fp16_are_those_of_fp32_but_for_rounding() {
     assert_eq!(half.fingerprint, engine.network().fingerprint);
     let sessions = [engine.network(), &half].map(|n| FeatureSession::open(&runtime, n, 1).unwrap());
     for seed in 0..4 {
-        let path = sandbox.photo("photo.jpg", seed);
-        let photo = photo::read(&path, DecodeOptions::MAX_BYTES).unwrap();
-        let features = |session| {
-            let decoding = DecodeOptions::default();
-            engine.features_through(session, &photo, &decoding, "photo").unwrap().embedding()
-        };
-        let [a, b] = sessions.each_ref().map(features);
+        let photo = sandbox.photo("photo.jpg", seed);
+        let [a, b] = sessions.each_ref().map(|session| vector(&engine, session, &photo));
         assert!(a != b, "16 bits round something");
         assert!(a.cosine(&b) > 0.9995, "photo {seed}: {}", a.cosine(&b));
     }
@@ -190,14 +193,10 @@ fn convolutions_that_are_taken_over_change_no_features() {
     // What was just made, what was kept, and with several threads to a batch.
     let sessions = [1, 1, 2].map(|n| FeatureSession::open(&runtime, network, n).unwrap());
     for seed in 0..4 {
-        let path = sandbox.photo("photo.jpg", seed);
-        let photo = photo::read(&path, DecodeOptions::MAX_BYTES).unwrap();
-        let features = |session| {
-            let decoding = DecodeOptions::default();
-            engine.features_through(session, &photo, &decoding, "photo").unwrap().embedding()
-        };
-        let wanted = features(&plain);
-        let [made, kept, threads] = sessions.each_ref().map(features);
+        let photo = sandbox.photo("photo.jpg", seed);
+        let wanted = vector(&engine, &plain, &photo);
+        let [made, kept, threads] =
+            sessions.each_ref().map(|session| vector(&engine, session, &photo));
         assert!(wanted.cosine(&made) > 0.999_999, "photo {seed}: {}", wanted.cosine(&made));
         assert!(made == kept && kept == threads, "photo {seed}: to the bit");
     }

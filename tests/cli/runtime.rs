@@ -139,13 +139,13 @@ fn no_telemetry_is_kept_for_sending() {
     assert!(found.is_empty(), "{found:?} in the home of somebody who only indexed photos");
 }
 
-/// The networks that were kept as ONNX Runtime optimised them, by name, with their bytes.
-fn kept(sandbox: &Sandbox) -> Vec<(String, Vec<u8>)> {
+/// What was kept of networks as ONNX Runtime optimised them, of files with this ending: by name, with their bytes.
+fn kept(sandbox: &Sandbox, ending: &str) -> Vec<(String, Vec<u8>)> {
     let folder = sandbox.path("home/data/likeness/networks");
     let mut kept: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "optimised"))
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
         .map(|path| {
             (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())
         })
@@ -165,22 +165,28 @@ fn a_network_that_was_optimised_and_kept_is_used_only_while_it_fits() {
         Run::of(command.env("ORT_DYLIB_PATH", library)).exits(0).json()
     };
     let first = find(onnxruntime());
-    let [(name, bytes)] = kept(&sandbox).try_into().expect("one network, one runtime");
 
-    // Flipped weights would be taken without complaint; the answer is the same, and the file whole again.
-    let mut damaged = bytes.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 0x40;
+    // Flipped weights would be taken without complaint; the answer is the same, and the files whole again.
     let folder = sandbox.path("home/data/likeness/networks");
-    fs::write(folder.join(&name), &damaged).unwrap();
-    assert_eq!(find(onnxruntime()), first);
-    assert_ne!(kept(&sandbox)[0].1, damaged);
+    for ending in ["optimised", "weights", "blake3"] {
+        let [(name, bytes)] = kept(&sandbox, ending).try_into().expect("one network, one runtime");
+        let mut damaged = bytes.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0x40;
+        for damaged in [&damaged, &bytes[..middle], &[]] {
+            fs::write(folder.join(&name), damaged).unwrap();
+            assert_eq!(find(onnxruntime()), first, "{name}");
+            assert_ne!(kept(&sandbox, ending)[0].1, damaged, "{name}");
+        }
+        fs::remove_file(folder.join(&name)).unwrap();
+        assert_eq!(find(onnxruntime()), first, "{name}");
+        assert_eq!(kept(&sandbox, ending).len(), 1, "{name}");
+    }
 
     // Another library makes its own.
     fs::create_dir(sandbox.path("other")).unwrap();
     let other = sandbox.path("other").join(onnxruntime().file_name().unwrap());
     fs::copy(onnxruntime(), &other).unwrap();
     assert_eq!(find(&other), first);
-    let names: Vec<_> = kept(&sandbox).into_iter().map(|(name, _)| name).collect();
-    assert!(names.len() == 2 && names.contains(&name), "{names:?}");
+    assert_eq!(kept(&sandbox, "optimised").len(), 2);
 }

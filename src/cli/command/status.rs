@@ -239,6 +239,7 @@ fn index_json(state: &IndexState) -> Value {
             "dead": dead,
             "bytes": index.bytes(),
             "params": index.params(),
+            "m": index.m(),
             "coding": index.coding(),
             "calibration": index.calibration(),
         }),
@@ -265,8 +266,9 @@ fn index_text(state: &IndexState) -> String {
                 text += ", all compared";
             } else if sample > 0 {
                 text += &format!(
-                    "\n           graph: ef {ef_search}, {rerank} compared exactly, \
-                     recall {recall:.4} measured"
+                    "\n           graph: M {}, ef {ef_search}, {rerank} compared exactly, \
+                     recall {recall:.4} measured",
+                    index.m()
                 );
             }
             text

@@ -19,13 +19,14 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
+use ort::session::builder::SessionBuilder;
 use ort::value::{TensorElementType, ValueType};
 
 use self::convolution::{Convolution, Method, Shape};
 pub(super) use self::rewrite::rewritten;
 
 /// Where the operator is at home.
-const DOMAIN: &str = "likeness";
+pub(super) const DOMAIN: &str = "likeness";
 const OPERATOR: &str = "WinogradConv";
 /// Of the operator: a file with another is not opened.
 pub(super) const VERSION: u32 = 1;
@@ -34,9 +35,10 @@ const TILE: &str = "tile";
 const LANES: &str = "lanes";
 const RELU: &str = "relu";
 
-/// The operator, for sessions of networks that have it.
-pub(super) fn operators() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(WinogradConv)
+/// With the operator, for sessions of networks that have it.
+pub(super) fn registered(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    let domain = OperatorDomain::new(DOMAIN)?.add(WinogradConv)?;
+    Ok(builder.with_operators(domain)?)
 }
 
 /// Pictures, transformed filters, a bias, and perhaps pictures that are added; all in ONNX Runtime's `nchwc`.

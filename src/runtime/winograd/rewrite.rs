@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::convolution::Method;
-use super::{DOMAIN, LANES, OPERATOR, RELU, TILE, VERSION};
+use super::{DOMAIN, LANES, OPERATOR, RELU, TILE};
 use crate::onnx::encode::{node_field_in, tensor_field};
-use crate::onnx::wire::Malformed;
-use crate::onnx::{FLOAT, Kind, Model, Node, Tensor};
+use crate::onnx::{FLOAT, Graph, Kind, Node, Tensor};
 
 /// Images of a batch that the choice is made for.
 const IMAGES: usize = 4;
@@ -15,19 +14,13 @@ const IMAGES: usize = 4;
 /// Rows of tiles with which a product takes as long as reading its filters from afar.
 const ROWS_WORTH_READING: usize = 29;
 
-/// The file `network`, as ONNX Runtime optimised it for this processor, with convolutions taken over, in pieces to write
-/// one after the other. `side` is the height and width of the pictures it takes, in pixels. `None` where there is
-/// nothing to take over.
-///
-/// # Errors
-/// When it is no ONNX file.
-pub(in crate::runtime) fn rewritten(
-    network: &[u8],
+/// The fields of the graph of a network that ONNX Runtime optimised for this processor, with convolutions taken over.
+/// `side` is the height and width of the pictures it takes, in pixels. `None` where there is nothing to take over.
+pub(in crate::runtime) fn rewritten<'a>(
+    graph: &'a Graph<'a>,
     side: usize,
-) -> Result<Option<Vec<Cow<'_, [u8]>>>, Malformed> {
-    let model = Model::parse(network)?;
-    let Some(methods) = Method::available() else { return Ok(None) };
-    let graph = &model.graph;
+) -> Option<Vec<Cow<'a, [u8]>>> {
+    let methods = Method::available()?;
     let constants: HashMap<_, _> =
         graph.initializers().map(|tensor| (tensor.name, tensor)).collect();
     let mut readers = HashMap::new();
@@ -51,12 +44,10 @@ pub(in crate::runtime) fn rewritten(
         {
             taken_over.insert(node.outputs[0], replacement);
         }
-        if let Some(side) = side_after(node, side) {
-            sides.extend(node.outputs.iter().map(|name| (*name, side)));
-        }
+        sides.extend(node.outputs.iter().map(|name| (*name, side_after(node, side))));
     }
     if taken_over.is_empty() {
-        return Ok(None);
+        return None;
     }
 
     let replaced: HashMap<_, _> = taken_over.values().map(|new| (new.weights.name, new)).collect();
@@ -77,39 +68,13 @@ pub(in crate::runtime) fn rewritten(
             _ => pieces.push(Cow::Borrowed(part.raw)),
         }
     }
-    Ok(Some(model.with_graph_and_domain(pieces, DOMAIN, VERSION.into())))
+    Some(pieces)
 }
 
-/// The side of what a node gives, of pictures of this side; `None` where it is not known.
-fn side_after(node: &Node<'_>, side: usize) -> Option<usize> {
-    let is_any = |of: &[&str]| of.iter().any(|op| node.is(op) || node.is_blocked(op));
-    if is_any(&["Conv", "MaxPool", "AveragePool"]) {
-        let first = |name, default| {
-            Some(node.ints(name).map_or(default, |list| list.first().copied().unwrap_or(0)))
-        };
-        let (kernel, stride) = (first("kernel_shape", 0)?, first("strides", 1)?);
-        let pads: i64 = node.ints("pads").map_or(0, |pads| pads.iter().step_by(2).sum());
-        let dilation = first("dilations", 1)?;
-        let is_square =
-            |name| node.ints(name).is_none_or(|list| list.iter().all(|value| *value == list[0]));
-        let is_plain = ["kernel_shape", "strides", "pads", "dilations"].into_iter().all(is_square)
-            && node.text("auto_pad").is_none_or(|pad| pad == "NOTSET")
-            && node.int("ceil_mode", 0) == 0;
-        let room = side as i64 + pads - dilation * (kernel - 1) - 1;
-        return (is_plain && stride > 0 && room >= 0).then(|| (room / stride + 1) as usize);
-    }
-    let passes = is_any(&["ReorderInput", "ReorderOutput"])
-        || is_any(&[
-            "Add",
-            "Relu",
-            "Clip",
-            "Sigmoid",
-            "Mul",
-            "Sub",
-            "Transpose",
-            "BatchNormalization",
-        ]);
-    passes.then_some(side)
+/// The side of what a node gives, of pictures of this side, as near as the choice of a tile needs it.
+fn side_after(node: &Node<'_>, side: usize) -> usize {
+    let stride = node.ints("strides").and_then(|strides| usize::try_from(*strides.first()?).ok());
+    side.div_ceil(stride.unwrap_or(1).max(1))
 }
 
 /// What takes a convolution's place.

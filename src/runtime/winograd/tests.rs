@@ -48,6 +48,14 @@ fn named(method: &Method) -> String {
     format!("tiles of {}, {} lanes", method.tile(), method.lanes)
 }
 
+/// Filters `[filters, channels, 3, 3]` as a method wants them.
+fn laid_out(method: &Method, shape: &Shape, filters: &[f32]) -> Vec<f32> {
+    method.filters(shape.filters, shape.channels, |filter, channel| {
+        let first = (filter * shape.channels + channel) * 9;
+        filters[first..first + 9].try_into().unwrap()
+    })
+}
+
 /// What a method gives, on one thread.
 fn run(method: &Method, convolution: &Convolution<'_>, scratch: &mut Vec<f32>) -> Vec<f32> {
     // Whatever is not written stays what no sum gives.
@@ -76,9 +84,7 @@ fn every_method_convolves() {
         let bias = noise(filters, &mut state);
         let sum = noise(shape.output(), &mut state);
         for method in &methods {
-            let transformed = method.filters(filters, channels, |filter, channel| {
-                weights[(filter * channels + channel) * 9..][..9].try_into().unwrap()
-            });
+            let transformed = laid_out(method, &shape, &weights);
             for (relu, sum) in [(true, None), (false, Some(&sum[..]))] {
                 let (input, bias) = (&input[..], &bias[..]);
                 let convolution =
@@ -103,9 +109,7 @@ fn a_picture_gives_the_same_bits_beside_any_others() {
     let weights = noise(32 * 32 * 9, &mut state);
     let bias = noise(32, &mut state);
     for method in Method::every() {
-        let filters = method.filters(32, 32, |filter, channel| {
-            weights[(filter * 32 + channel) * 9..][..9].try_into().unwrap()
-        });
+        let filters = laid_out(&method, &shape(1), &weights);
         let convolved = |first: usize, images: usize| {
             let one = shape(1).input();
             let input = &input[first * one..][..images * one];
@@ -128,9 +132,7 @@ fn threads_write_to_places_of_their_own() {
     let weights = noise(48 * 16 * 9, &mut state);
     let bias = noise(48, &mut state);
     for method in Method::every() {
-        let filters = method.filters(48, 16, |filter, channel| {
-            weights[(filter * 16 + channel) * 9..][..9].try_into().unwrap()
-        });
+        let filters = laid_out(&method, &shape, &weights);
         let (input, bias) = (&input[..], &bias[..]);
         let convolution =
             Convolution { shape, input, filters: &filters, bias, sum: None, relu: false };

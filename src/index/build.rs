@@ -66,7 +66,8 @@ pub fn build(
     let codes = Codes::new(&mapped, row_bytes(coder.code_width()));
 
     let m = params.m.unwrap_or_else(|| Params::m_among(count));
-    let links = Links { m, ef_construction: params.ef_construction };
+    let passes = if count < Params::VERY_MANY { 1 } else { 2 };
+    let links = Links { m, ef_construction: params.ef_construction, passes };
     let lists = if count == 0 { Lists::default() } else { link(codes, links, watch)? };
     let graph_bytes = lists.to_bytes();
     draft.write(GRAPH, &graph_bytes)?;

@@ -68,14 +68,17 @@ impl Params {
     /// See [`Params::recall`].
     pub const RECALL: f64 = 0.99;
 
-    /// Links for so many images: 16, and 32 from [`Params::MANY`] on, where a graph with 16 misses too much however
-    /// deep it looks (`benches/RESULTS.md`).
+    /// Links for so many images: 16, and 32 from [`Params::MANY`] on, where a graph with 16 takes twice as long for the
+    /// same recall, and among a million misses too much however deep it looks (`benches/RESULTS.md`).
     pub fn m_among(count: usize) -> usize {
         if count < Self::MANY { 16 } else { 32 }
     }
 
     /// See [`Params::m_among`].
-    pub const MANY: usize = 300_000;
+    pub const MANY: usize = 150_000;
+
+    /// From so many images on, points look for their neighbours twice.
+    const VERY_MANY: usize = 500_000;
 }
 
 impl Default for Params {

@@ -54,6 +54,23 @@ fn the_graph_finds_what_exact_search_finds() {
 }
 
 #[test]
+fn as_many_links_are_made_as_the_count_or_a_person_asks_for() {
+    assert_eq!([0, 10, Params::MANY - 1, Params::MANY].map(Params::m_among), [16, 16, 16, 32]);
+    let all = embeddings(300, 4);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(build_from(dir.path(), &all).m(), 16);
+    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
+        (1..).zip(&all).try_for_each(|(number, one)| take(number, ImageId(number), one.clone()))
+    };
+    let contents = Contents { fingerprint: MODEL, width: WIDTH, embeddings: &each };
+    let params = Params { m: Some(5), ..Params::default() };
+    let index = build(dir.path(), &contents, params, &Watch::none()).unwrap();
+    assert_eq!((index.m(), index.params()), (5, params));
+    // The next is made so, too.
+    assert_eq!(crate::index::params(dir.path(), MODEL), Some(params));
+}
+
+#[test]
 fn every_point_finds_itself() {
     let seed = 7;
     let all = embeddings(3_000, seed);

@@ -284,11 +284,6 @@ impl<'a> Node<'a> {
         self.op == op && self.domain == "com.microsoft"
     }
 
-    /// Whether this is an operator on channels in blocks, as ONNX Runtime lays them out for some processors.
-    pub(crate) fn is_blocked(&self, op: &str) -> bool {
-        self.op == op && self.domain == "com.microsoft.nchwc"
-    }
-
     /// The input at `index`, `None` where it is left out.
     pub(crate) fn input(&self, index: usize) -> Option<&'a str> {
         self.inputs.get(index).copied().filter(|name| !name.is_empty())

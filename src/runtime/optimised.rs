@@ -37,20 +37,17 @@ pub(super) fn open(
     let keeping = builder(runtime, threads, GraphOptimizationLevel::All)?
         .with_optimized_model_path(&unfinished)?
         .commit_from_file(&network.path);
-    let session = match keeping {
-        Ok(mut plain) => {
-            let mut remade = |convolutions| {
-                let form = Form { convolutions, optimised: &unfinished, kept: &kept };
-                form.make(runtime, network, threads, &mut plain)
-            };
-            let session = remade(Convolutions::Likeness);
-            let session = session.or_else(|| remade(Convolutions::OnnxRuntime));
-            Ok(session.unwrap_or(plain))
-        }
-        Err(_) => open_plain(runtime, network, threads),
-    };
+    let remade = keeping.ok().and_then(|mut plain| {
+        let wanted = sample(&mut plain, network).ok()?;
+        // One network in memory at a time.
+        drop(plain);
+        [Convolutions::Likeness, Convolutions::OnnxRuntime].into_iter().find_map(|convolutions| {
+            let form = Form { convolutions, optimised: &unfinished, kept: &kept };
+            form.make(runtime, network, threads, &wanted)
+        })
+    });
     let _ = fs::remove_file(&unfinished);
-    session
+    remade.map_or_else(|| open_plain(runtime, network, threads), Ok)
 }
 
 /// Opens a network with nothing but ONNX Runtime's own operators.
@@ -97,21 +94,20 @@ struct Form<'a> {
 }
 
 impl Form<'_> {
-    /// Makes it, opens it, and keeps it. `None` where it would be no other, cannot be written, or does not give the
-    /// features of `plain`.
+    /// Makes it, opens it, and keeps it. `None` where there is no such form, it cannot be written, or it does not give the
+    /// features of the [`sample`] that are `wanted`.
     fn make(
         &self,
         runtime: &Runtime,
         network: &FeatureNetwork,
         threads: usize,
-        plain: &mut Session,
+        wanted: &[f32],
     ) -> Option<Session> {
         let graph = self.kept.with_extension(format!("rewritten-{}", std::process::id()));
         let weights = self.write(network.preprocessing.size as usize, &graph)?;
         let opened = open_kept(runtime, &graph, threads).ok().and_then(|mut session| {
-            let [wanted, found] =
-                [plain, &mut session].map(|session| sample(session, network).ok());
-            is_close(&wanted?, &found?).then_some(session)
+            let found = sample(&mut session, network).ok()?;
+            is_close(wanted, &found).then_some(session)
         });
         if opened.is_some() {
             let _ = keep(&graph, &weights, self.kept);

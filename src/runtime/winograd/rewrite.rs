@@ -8,6 +8,9 @@ use super::{DOMAIN, LANES, OPERATOR, RELU, TILE};
 use crate::onnx::encode::{node_field_in, tensor_field};
 use crate::onnx::{FLOAT, Graph, Kind, Node, Tensor};
 
+/// ONNX Runtime's operators on channels in blocks.
+const BLOCKED: &str = "com.microsoft.nchwc";
+
 /// Images of a batch that the choice is made for.
 const IMAGES: usize = 4;
 
@@ -100,8 +103,8 @@ impl<'a> Replacement<'a> {
                 .map_or(default == value, |list| list.iter().all(|number| *number == value))
         };
         let activation = node.text("activation");
-        let is_ours = node.is_blocked("Conv")
-            && all("kernel_shape", 3, 0)
+        let is_ours = (node.op, node.domain) == ("Conv", BLOCKED)
+            && all("kernel_shape", 3, 3)
             && all("pads", 1, 0)
             && all("strides", 1, 1)
             && all("dilations", 1, 1)

@@ -1,4 +1,8 @@
 use super::convolution::{Convolution, Method, Shape};
+use super::{OPERATOR, rewritten};
+use crate::onnx::encode::{node_field_with_lists, tensor_field, value_info_field};
+use crate::onnx::wire::{fields, put_bytes};
+use crate::onnx::{Dim, FLOAT, Model};
 use crate::random::split_mix;
 
 /// Values between -1 and 1.
@@ -144,4 +148,61 @@ fn threads_write_to_places_of_their_own() {
         });
         assert!(alone == together, "{}", named(&method));
     }
+}
+
+/// A convolution as ONNX Runtime writes it for blocks of channels.
+fn blocked(inputs: &[&str], output: &str, lists: &[(&str, &[i64])]) -> Vec<u8> {
+    let field = node_field_with_lists("Conv", inputs, output, lists);
+    let mut node = fields(&field).next().unwrap().unwrap().bytes().unwrap().to_vec();
+    put_bytes(&mut node, 7, b"com.microsoft.nchwc");
+    let mut field = Vec::new();
+    put_bytes(&mut field, 1, &node);
+    field
+}
+
+#[test]
+fn what_moves_by_one_pixel_is_taken_over_and_nothing_else() {
+    let filters = |name, filters: i64, channels: i64| {
+        let values = vec![0; (filters * channels * 9) as usize * size_of::<f32>()];
+        tensor_field(name, FLOAT, &[filters, channels, 3, 3], &values)
+    };
+    let around: (&str, &[i64]) = ("pads", &[1, 1, 1, 1]);
+    let graph = [
+        value_info_field(11, "photo", &[Dim::Unknown]),
+        blocked(&["photo", "few"], "a", &[around]),
+        blocked(&["a", "one"], "b", &[around, ("kernel_shape", &[3, 3])]),
+        // The shape of the kernel is that of the filters, where it is not said.
+        blocked(&["b", "two", "bias", "a"], "c", &[around]),
+        blocked(&["c", "three"], "d", &[around, ("strides", &[2, 2])]),
+        blocked(&["d", "four"], "e", &[("pads", &[0, 0, 0, 0])]),
+        blocked(&["e", "five"], "f", &[around, ("dilations", &[2, 2])]),
+        blocked(&["f", "shared"], "g", &[around]),
+        blocked(&["g", "shared"], "h", &[around]),
+        filters("few", 32, 3),
+        filters("shared", 32, 32),
+        tensor_field("bias", FLOAT, &[32], &[0; 128]),
+    ];
+    let others = ["one", "two", "three", "four", "five"].map(|name| filters(name, 32, 32));
+    let mut file = Vec::new();
+    put_bytes(&mut file, 7, &[graph.concat(), others.concat()].concat());
+    let model = Model::parse(&file).unwrap();
+    let Some(parts) = rewritten(&model.graph, 28) else {
+        assert!(Method::available().is_none(), "two are to be taken over");
+        return;
+    };
+
+    let mut file = Vec::new();
+    put_bytes(&mut file, 7, &parts.concat());
+    let after = Model::parse(&file).unwrap();
+    let taken: Vec<_> = after.graph.nodes().filter(|node| node.op == OPERATOR).collect();
+    let inputs: Vec<_> = taken.iter().map(|node| &node.inputs[..]).collect();
+    assert_eq!(
+        inputs,
+        [&["a", "one:winograd", "one:no-bias"][..], &["b", "two:winograd", "bias", "a"]]
+    );
+    assert_eq!(after.graph.nodes().count(), 8);
+    let names: Vec<_> = after.graph.initializers().map(|tensor| tensor.name).collect();
+    assert!(!names.contains(&"one") && names.contains(&"three"), "{names:?}");
+    // Where a picture is so small that its filters outweigh it, nothing is.
+    assert!(rewritten(&model.graph, 2).is_none());
 }

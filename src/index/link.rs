@@ -218,7 +218,7 @@ mod tests {
             .collect();
         let codes = Codes::new(&bytes, row);
         let found = |passes: usize| {
-            let links = Links { m: 8, ef_construction: 40, passes };
+            let links = Links { m: 8, ef_construction: 12, passes };
             let lists = link(codes, links, &Watch::none()).unwrap();
             let frozen = Frozen::new(&lists, codes);
             let of = |point: u32| {
@@ -227,10 +227,11 @@ mod tests {
                 let near = frozen.near(point, 20);
                 all[..10].iter().filter(|point| near.contains(point)).count()
             };
-            (0..COUNT as u32).step_by(40).map(of).sum::<usize>()
+            (0..COUNT as u32).step_by(20).map(of).sum::<usize>()
         };
-        let [once, twice] = [1, 2].map(found);
+        // No two graphs are the same, as levels are drawn.
+        let [once, twice] = [1, 2].map(|passes| (0..8).map(|_| found(passes)).sum::<usize>());
         // Random vectors have few neighbours that lead to others: the hardest there are.
-        assert!(twice > once, "{twice} and {once} of 1000");
+        assert!(twice > once, "{twice} and {once} of 16000");
     }
 }

@@ -63,9 +63,21 @@ pub fn last_sequence(folder: &Path, fingerprint: ModelFingerprint) -> Option<i64
     ours(folder, fingerprint).map(|manifest| manifest.last_sequence)
 }
 
-/// How the published generation in `folder` was built, as [`last_sequence`].
+/// How the published generation in `folder` was built, if it is of this model: in a former format, too, as what a
+/// person chose is not in the catalog.
 pub fn params(folder: &Path, fingerprint: ModelFingerprint) -> Option<Params> {
-    ours(folder, fingerprint).map(|manifest| manifest.params)
+    /// What manifests of all formats have.
+    #[derive(Deserialize)]
+    struct Known {
+        format: u32,
+        fingerprint: ModelFingerprint,
+        params: Params,
+    }
+    let text = fs::read(folder.join(MANIFEST)).ok()?;
+    let known: Known = serde_json::from_slice(&text).ok()?;
+    // Nobody could say how many links there shall be, and 16 were written down whatever the count.
+    let m = known.params.m.filter(|_| known.format >= FORMAT);
+    (known.fingerprint == fingerprint).then_some(Params { m, ..known.params })
 }
 
 fn ours(folder: &Path, fingerprint: ModelFingerprint) -> Option<Manifest> {
@@ -92,4 +104,27 @@ pub(super) fn read(path: &Path) -> Result<Manifest, Unusable> {
         return Err(Unusable::OtherFormat { found: format, known: FORMAT });
     }
     serde_json::from_value(value).map_err(no_manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_chose_outlives_the_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let fingerprint = ModelFingerprint::from_bytes([5; 32]);
+        let write = |format: u32| {
+            let written = r#"{"m":16,"ef_construction":100,"code_width":128,"recall":0.95}"#;
+            let text = format!(
+                r#"{{"format":{format},"fingerprint":"{fingerprint}","params":{written}}}"#
+            );
+            fs::write(dir.path().join(MANIFEST), text).unwrap();
+            params(dir.path(), fingerprint)
+        };
+        let chosen = Params { code_width: Some(128), recall: 0.95, ..Params::default() };
+        assert_eq!(write(4), Some(chosen));
+        assert_eq!(write(FORMAT), Some(Params { m: Some(16), ..chosen }));
+        assert_eq!(params(dir.path(), ModelFingerprint::from_bytes([6; 32])), None);
+    }
 }

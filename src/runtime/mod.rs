@@ -79,3 +79,9 @@ pub fn ensure(config: &RuntimeConfig, watch: &Watch<'_>) -> Result<Runtime> {
     let path = install(&config.data, Build::Cpu, &Source::PyPi, watch)?;
     load(&Candidate { path, origin: Origin::Data, version: PINNED_VERSION, cuda: false })
 }
+
+/// What went wrong with the network `name`: `action` is a verb, `load` or `run`.
+fn failed(name: &str, action: &'static str) -> impl FnOnce(ort::Error) -> Error {
+    let name = name.to_owned();
+    move |source| Error::Network { name, action, source: Box::new(source) }
+}

@@ -7,15 +7,15 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use super::load::Runtime;
-use super::optimised;
-use crate::error::{Error, Result};
+use super::{failed, optimised};
+use crate::error::Result;
 use crate::network::{InputTensor, Preprocessing};
 
 /// Writes the network at `from` to `to` with what is constant computed and each BatchNormalization folded
 /// into its convolution, in the standard's operators. `name` is what an error calls it.
 ///
 /// # Errors
-/// [`Error::Network`] when ONNX Runtime refuses it.
+/// [`crate::error::Error::Network`] when ONNX Runtime refuses it.
 pub fn fold(runtime: &Runtime, name: &str, from: &Path, to: &Path) -> Result<()> {
     let folded = || -> ort::Result<Session> {
         optimised::builder(runtime, 1, GraphOptimizationLevel::Level1)?
@@ -37,7 +37,7 @@ impl Observer {
     /// Opens the ONNX file at `path` with `threads` threads. `name` is what an error calls it.
     ///
     /// # Errors
-    /// [`Error::Network`] when ONNX Runtime refuses it.
+    /// [`crate::error::Error::Network`] when ONNX Runtime refuses it.
     pub fn open(
         runtime: &Runtime,
         name: &str,
@@ -56,7 +56,7 @@ impl Observer {
     /// Runs the network on one picture and hands all outputs to `look`: name, shape, values.
     ///
     /// # Errors
-    /// [`Error::Network`] when ONNX Runtime fails, or an output holds no 32-bit floats.
+    /// [`crate::error::Error::Network`] when ONNX Runtime fails, or an output holds no 32-bit floats.
     pub fn run(
         &mut self,
         picture: &InputTensor,
@@ -78,9 +78,4 @@ impl Observer {
         };
         run().map_err(failed(&self.name, "run"))
     }
-}
-
-fn failed(name: &str, action: &'static str) -> impl FnOnce(ort::Error) -> Error {
-    let name = name.to_owned();
-    move |source| Error::Network { name, action, source: Box::new(source) }
 }

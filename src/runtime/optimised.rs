@@ -1,4 +1,4 @@
-//! Networks as ONNX Runtime optimised them, kept beside the network file: they open in a tenth of the time.
+//! Networks as ONNX Runtime optimised them, kept beside the network file: they open in a fraction of the time.
 //!
 //! What is kept is for one version of ONNX Runtime and one kind of processor, both in its name: a graph, its
 //! [weights], and a list of the BLAKE3 of both, as ONNX Runtime would take a flipped weight without complaint.
@@ -79,7 +79,7 @@ pub(super) fn builder(
 }
 
 /// Whose convolutions a network has.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Convolutions {
     OnnxRuntime,
     Likeness,
@@ -104,16 +104,19 @@ impl Form<'_> {
         wanted: &[f32],
     ) -> Option<Session> {
         let graph = self.kept.with_extension(format!("rewritten-{}", std::process::id()));
-        let weights = self.write(network.preprocessing.size as usize, &graph)?;
-        let opened = open_kept(runtime, &graph, threads).ok().and_then(|mut session| {
-            let found = sample(&mut session, network).ok()?;
-            is_close(wanted, &found).then_some(session)
+        let opened = self.write(network.preprocessing.size as usize, &graph).and_then(|weights| {
+            let session = open_kept(runtime, &graph, threads).ok().and_then(|mut session| {
+                let found = sample(&mut session, network).ok()?;
+                is_close(wanted, &found).then_some(session)
+            });
+            if session.is_some() {
+                let _ = keep(&graph, &weights, self.kept);
+            } else {
+                let _ = fs::remove_file(self.kept.with_file_name(weights));
+            }
+            session
         });
-        if opened.is_some() {
-            let _ = keep(&graph, &weights, self.kept);
-        } else {
-            let _ = fs::remove_file(self.kept.with_file_name(weights));
-        }
+        // It is there still where it was cut short or is not kept.
         let _ = fs::remove_file(&graph);
         opened
     }

@@ -12,7 +12,7 @@ use ort::value::{DynValue, Outlet, Tensor, TensorElementType, TensorRef, ValueTy
 use super::device::Precision;
 use super::load::Runtime;
 use super::staging::Staging;
-use super::{cuda, optimised};
+use super::{cuda, failed, optimised};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
 use crate::network::{FeatureNetwork, InputTensor};
@@ -64,7 +64,7 @@ impl FeatureSession {
     /// has another name, type or shape than stated.
     pub fn open(runtime: &Runtime, network: &FeatureNetwork, threads: usize) -> Result<Self> {
         let session = optimised::open(runtime, network, threads);
-        Self::checked(session.map_err(not_loaded(network))?, network)
+        Self::checked(session.map_err(failed(&network.name, "load"))?, network)
     }
 
     /// The same, with ONNX Runtime's own operators only: what [`open`](Self::open) is faster than, and close to.
@@ -73,7 +73,7 @@ impl FeatureSession {
     /// As there.
     pub fn open_plain(runtime: &Runtime, network: &FeatureNetwork, threads: usize) -> Result<Self> {
         let session = optimised::open_plain(runtime, network, threads);
-        Self::checked(session.map_err(not_loaded(network))?, network)
+        Self::checked(session.map_err(failed(&network.name, "load"))?, network)
     }
 
     /// Opens a network on the NVIDIA device `number`, which is given `batch` images at once, whatever there
@@ -215,11 +215,6 @@ impl FeatureSession {
         values: &[f32],
         count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
-        let failed = |source: ort::Error| Error::Network {
-            name: self.name.clone(),
-            action: "run",
-            source: Box::new(source),
-        };
         let staged = self.staging.as_ref().and_then(|staging| {
             // Out of such memory, not out of all: then as without it.
             Some((staging, staging.filled(values).ok()?))
@@ -240,8 +235,9 @@ impl FeatureSession {
                 input.and_then(|input| self.run_in_turn(&input))
             }
         };
-        let output = output.map_err(failed)?;
-        let (shape, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
+        let output = output.map_err(failed(&self.name, "run"))?;
+        let (shape, values) =
+            output.try_extract_tensor::<f32>().map_err(failed(&self.name, "run"))?;
         let stated = [count as i64, self.width as i64];
         if !(shape.starts_with(&stated) && shape[2..].iter().all(|d| *d == 1)) {
             return Err(Error::NetworkShape {
@@ -286,11 +282,6 @@ impl FeatureSession {
         // SAFETY: the value was made by this session, with its allocator, and is owned by nobody else.
         Ok(unsafe { DynValue::from_ptr(output, Some(self.session.allocator())) })
     }
-}
-
-fn not_loaded(network: &FeatureNetwork) -> impl FnOnce(ort::Error) -> Error {
-    let name = network.name.clone();
-    move |source| Error::Network { name, action: "load", source: Box::new(source) }
 }
 
 /// The dimensions of a named input or output, -1 where any size goes.

@@ -7,12 +7,10 @@ use super::convolution::Method;
 use super::{DOMAIN, LANES, OPERATOR, RELU, TILE};
 use crate::onnx::encode::{node_field_in, tensor_field};
 use crate::onnx::{FLOAT, Graph, Kind, Node, Tensor};
+use crate::runtime::FeatureSession;
 
 /// ONNX Runtime's operators on channels in blocks.
 const BLOCKED: &str = "com.microsoft.nchwc";
-
-/// Images of a batch that the choice is made for.
-const IMAGES: usize = 4;
 
 /// Rows of tiles with which a product takes as long as reading its filters from afar.
 const ROWS_WORTH_READING: usize = 29;
@@ -169,9 +167,11 @@ impl<'a> Replacement<'a> {
     }
 }
 
-/// What is fastest for pictures of this side; `None` where the plain convolution is.
+/// What is fastest for a batch of pictures of this side; `None` where the plain convolution is.
 fn best(methods: &[Method], side: usize) -> Option<Method> {
-    let cost = |products: usize, rows: usize| products * (rows * IMAGES).max(ROWS_WORTH_READING);
+    let cost = |products: usize, rows: usize| {
+        products * (rows * FeatureSession::CPU_BATCH).max(ROWS_WORTH_READING)
+    };
     let plain = cost(9, side * side);
     let by = |method: &Method| cost(method.points(), method.tiles(side, side));
     let best = methods.iter().min_by_key(|method| by(method))?;

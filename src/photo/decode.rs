@@ -39,9 +39,9 @@ pub struct DecodeOptions {
     /// The largest picture that is decoded, in millions of pixels; read from the header, before
     /// anything is allocated.
     pub max_megapixels: u32,
-    /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG
-    /// and TIFF are decoded in little, whatever their size; others, and progressive JPEG that is long and
-    /// narrow, whole.
+    /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG,
+    /// TIFF, GIF and WebP with loss are decoded in little, whatever their size; others, and progressive JPEG that
+    /// is long and narrow, whole.
     pub max_bytes: u64,
     /// Shared by all pictures that are decoded at once.
     pub budget: Arc<Budget>,

@@ -37,9 +37,14 @@ pub(super) fn decode(
     let metadata = metadata(&mut *decoder);
     // Of EXIF, as the prefix above kept `image` from seeing it.
     let orientation = None;
+    let by_rows = || match format {
+        Format::Png => stream::png(Cursor::new(bytes), wanted),
+        Format::Gif => stream::gif(bytes, wanted),
+        Format::WebP => stream::webp(bytes, wanted),
+        _ => None,
+    };
     if decoder.total_bytes() > WHOLE
-        && format == Format::Png
-        && let Some((scale, image)) = stream::png(Cursor::new(bytes), wanted)
+        && let Some((scale, image)) = by_rows()
     {
         return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }

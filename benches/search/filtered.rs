@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use likeness::embedding::Embedding;
-use likeness::index::{Among, Depth, Index, Search};
+use likeness::index::{Among, Calibration, Depth, Index, Search};
 use likeness::record::ImageId;
 use rayon::prelude::*;
 
-use super::{K, ROUNDS, Subject, best_of, synthetic};
+use super::{K, ROUNDS, Subject, best_of, by_slack, synthetic};
 
 /// Queries of each filter.
 const ASKED: usize = 200;
@@ -30,20 +30,20 @@ impl Subject {
     /// would take.
     pub(super) fn compare_filtered(&self, index: &Index, pool: &rayon::ThreadPool) {
         println!("\nrecall@10 and queries/s among the vectors that pass a filter, one thread");
-        let columns = ["as chosen", "scan", "graph", "twice as deep", "vectors"];
+        let columns = ["as chosen", "scan", "graph", "twice the slack", "vectors"];
         let columns: String = columns.iter().map(|column| format!("{column:>17}")).collect();
         println!("{:<18} {:>6}  {:<13}{columns}", "", "pass", "chosen");
         let cases =
             SHARES.iter().flat_map(|share| [self.spread(index, *share), self.far(index, *share)]);
         for case in cases {
-            let Depth { ef, rerank } = index.depth(K, Search::Hnsw);
-            let graph =
-                |times: usize| Depth { ef: ef.map(|ef| times * ef), rerank: times * rerank };
+            let Calibration { slack, rerank, .. } = index.calibration();
+            let graph = by_slack(index, slack, rerank);
+            let twice = by_slack(index, 2.0 * slack - 1.0, 2 * rerank);
             let scan = index.depth(K, Search::Exact);
-            let vectors = Depth { ef: None, rerank: case.among.len() };
+            let vectors = Depth { beam: None, rerank: case.among.len() };
             let chosen = index.depth_among(K, Search::Hnsw, &case.among);
             print!("{:<18} {:>6}  {:<13}", case.name, case.among.len(), way(chosen, &case.among));
-            for depth in [chosen, scan, graph(1), graph(2), vectors] {
+            for depth in [chosen, scan, graph, twice, vectors] {
                 if depth == vectors && case.among.len() > SLOW {
                     continue;
                 }
@@ -98,8 +98,8 @@ impl Subject {
 }
 
 fn way(depth: Depth, among: &Among) -> String {
-    match depth.ef {
-        Some(ef) => format!("graph, ef {ef}"),
+    match depth.beam {
+        Some(_) => "graph".to_owned(),
         None if depth.rerank == among.len() => "vectors".to_owned(),
         None => "scan".to_owned(),
     }

@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use likeness::embedding::Embedding;
 use likeness::error::Result;
-use likeness::index::{self, Contents, Depth, Index, Params, Search};
+use likeness::index::{self, Beam, Calibration, Contents, Depth, Index, Params, Search};
 use likeness::progress::Watch;
 use likeness::record::{Hit, ImageId, ModelFingerprint};
 use rayon::prelude::*;
@@ -41,9 +41,12 @@ const QUERIES: usize = 1_000;
 const ROUNDS: usize = 7;
 const K: usize = 10;
 
-/// How many candidates a graph search keeps in view, and how many of them are ordered exactly.
-const DEPTHS: [(usize, usize); 7] =
-    [(16, 16), (24, 20), (32, 24), (48, 32), (64, 40), (96, 64), (192, 96)];
+/// How much farther than the nearest a graph search goes, and how many it orders by their vectors.
+const DEPTHS: [(f64, usize); 7] =
+    [(1.0, 16), (1.04, 20), (1.08, 24), (1.12, 32), (1.16, 40), (1.2, 64), (1.3, 96)];
+
+/// The same, by the number of candidates in view alone.
+const WIDTHS: [(usize, usize); 4] = [(24, 20), (64, 40), (96, 64), (192, 96)];
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -152,15 +155,17 @@ impl Subject {
 
     fn compare(&self, index: &Index, build_seconds: f64, pool: &rayon::ThreadPool) {
         println!("{}", self.describe(index, build_seconds));
-        let graph = |(ef, rerank)| Depth { ef: Some(ef), rerank };
+        let slack = |(slack, rerank)| (format!("slack {slack}"), by_slack(index, slack, rerank));
+        let width = |(width, rerank)| {
+            (format!("ef {width}"), Depth { beam: Some(Beam::of_width(width)), rerank })
+        };
         let calibrated = index.depth(K, Search::Hnsw);
         let scan = index.depth(K, Search::Exact);
         type Way<'a> = (String, Box<dyn Fn() -> (f64, f64) + Sync + 'a>);
         let mut ways: Vec<Way<'_>> = Vec::new();
-        for depth in DEPTHS.map(graph).into_iter().chain([calibrated]) {
-            let Depth { ef, rerank } = depth;
-            let which = if depth == calibrated { "calibrated" } else { "graph" };
-            let name = format!("{which}, ef {}, {rerank} exact", ef.unwrap_or(0));
+        let depths = DEPTHS.map(slack).into_iter().chain(WIDTHS.map(width));
+        for (name, depth) in depths.chain([("calibrated".to_owned(), calibrated)]) {
+            let name = format!("graph, {name}, {} exact", depth.rerank);
             ways.push((name, Box::new(move || pool.install(|| self.search(index, depth)))));
         }
         let one = move || pool.install(|| self.search(index, scan));
@@ -229,8 +234,8 @@ impl Subject {
             let words: Vec<&str> = line.split(' ').collect();
             let number = |i: usize| words[i].parse().expect("a number");
             let depth = match words[0] {
-                "graph" => Depth { ef: Some(number(1)), rerank: number(2) },
-                "scan" => Depth { ef: None, rerank: number(1) },
+                "graph" => by_slack(index, words[1].parse().expect("a number"), number(2)),
+                "scan" => Depth { beam: None, rerank: number(1) },
                 "stop" => return,
                 other => panic!("what is {other}?"),
             };
@@ -238,6 +243,11 @@ impl Subject {
             println!("{seconds} {recall}");
         }
     }
+}
+
+/// A search of the graph that goes so much farther than the nearest.
+fn by_slack(index: &Index, slack: f64, rerank: usize) -> Depth {
+    Depth { beam: Some(Calibration { slack, ..index.calibration() }.beam(K)), rerank }
 }
 
 /// Some of the made vectors of a library of `count`.

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use likeness::embedding::Embedding;
-use likeness::index::{self, Contents, Depth, Index, Params, Search};
+use likeness::index::{self, Contents, Index, Params, Search};
 use likeness::progress::Watch;
 use likeness::record::{Hit, ImageId, ModelFingerprint};
 use rayon::prelude::*;
 
-use super::{K, SEED, WIDTH, synthetic};
+use super::{K, SEED, WIDTH, by_slack, synthetic};
 
 const QUERIES: usize = 200;
 const RUNS: usize = 21;
@@ -64,8 +64,8 @@ pub(super) fn run(count: usize, params: Params) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let asked: Vec<&Embedding> = queries.iter().collect();
     let calibrated = index.depth(K, Search::Hnsw);
-    let depths = [(16, 16), (32, 24), (48, 32), (64, 40), (96, 64)]
-        .map(|(ef, rerank)| Depth { ef: Some(ef), rerank });
+    let depths = [(1.0, 24), (1.04, 32), (1.08, 40), (1.12, 48), (1.16, 64)]
+        .map(|(slack, rerank)| by_slack(&index, slack, rerank));
     let scan = index.depth(K, Search::Exact);
     for depth in depths.into_iter().chain([calibrated, scan]) {
         let search = || {
@@ -76,7 +76,7 @@ pub(super) fn run(count: usize, params: Params) {
                 .collect();
             (start.elapsed().as_secs_f64() * 1e3 / QUERIES as f64, answers)
         };
-        let one = || if depth.ef.is_some() { pool.install(search) } else { search() };
+        let one = || if depth.beam.is_some() { pool.install(search) } else { search() };
         let mut runs: Vec<_> = (0..3).map(|_| one()).collect();
         runs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (millis, answers) = &runs[1];

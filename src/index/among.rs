@@ -1,24 +1,17 @@
 //! Searching among some of the images: those that pass a filter.
 
 use super::Unusable;
-use super::open::{Depth, Index, SCAN_RERANK, SCAN_UP_TO, Search};
+use super::calibrate::scaled;
+use super::open::{Depth, Index, SCAN_RERANK, SCAN_UP_TO, Search, worth_a_scan};
 use crate::embedding::Embedding;
 use crate::record::{Hit, ImageId};
 
 /// As many images that pass are compared by their vectors, all of them: exact, in a fifth of a millisecond.
 const DIRECT_UP_TO: usize = 256;
 
-/// Distances that a search of the graph may measure, as a share of the images that pass. One costs about
-/// twice what it does in a scan, so a search that gives up has cost half of the scan that follows.
-const BUDGET: f64 = 0.25;
-
-/// Distances that a search of the graph measures for each candidate in view.
-const DISTANCES_A_CANDIDATE: usize = 16;
-
-/// Candidates that a search of the graph keeps in view with a filter, and orders by their vectors, at least.
-/// What it was calibrated by are the nearest of all; those that pass may lie far from the query, and there
-/// distances differ less.
-pub(super) const LEAST: (usize, usize) = (64, 40);
+/// Candidates that a search of the graph orders by their vectors with a filter, at least. What it was calibrated
+/// by are the nearest of all; those that pass may lie far from the query, and there distances differ less.
+pub(super) const RERANK: usize = 40;
 
 /// Some of the images of one index, see [`Index::among`].
 #[derive(Debug, Clone)]
@@ -48,11 +41,6 @@ impl Among {
     pub(super) fn holds(&self, point: u32) -> bool {
         let word = self.bits.get(point as usize / 64).copied().unwrap_or(0);
         word >> (point % 64) & 1 == 1
-    }
-
-    /// Distances after which a search of the graph has cost as much as a scan of these would.
-    pub(super) fn budget(&self) -> usize {
-        (self.len() as f64 * BUDGET) as usize
     }
 }
 
@@ -95,16 +83,18 @@ impl Index {
     pub fn depth_among(&self, k: usize, how: Search, among: &Among) -> Depth {
         let rerank = SCAN_RERANK.0.max(k.saturating_mul(SCAN_RERANK.1));
         if among.len() <= rerank.max(DIRECT_UP_TO) {
-            return Depth { ef: None, rerank: among.len() };
+            return Depth { beam: None, rerank: among.len() };
         }
-        let scanned = Depth { ef: None, rerank };
-        let Depth { ef: Some(ef), rerank } = self.depth(k, how) else { return scanned };
-        let (ef, rerank) = (ef.max(LEAST.0), rerank.max(LEAST.1));
+        let scanned = Depth { beam: None, rerank };
+        let Depth { beam: Some(beam), rerank } = self.depth(k, how) else { return scanned };
         // Of those that lie around the query, as many pass as of all.
-        let looked_at = ef.saturating_mul(self.len()) / among.len();
-        let dear = looked_at.saturating_mul(DISTANCES_A_CANDIDATE) > among.budget();
+        let distances = scaled(self.calibration().distances, k);
+        let distances = distances.saturating_mul(self.len()) / among.len();
         let few = how == Search::Auto && among.len() <= SCAN_UP_TO;
-        if dear || few { scanned } else { Depth { ef: Some(ef), rerank } }
+        if few || distances > worth_a_scan(among.len()) {
+            return scanned;
+        }
+        Depth { beam: Some(beam), rerank: rerank.max(RERANK) }
     }
 }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::coder::spread;
-use super::search::{Scratch, Space};
+use super::search::{Beam, Scratch, Space};
 use super::vectors::Vectors;
 
 /// Points that are searched for.
@@ -17,19 +17,30 @@ const SAMPLE: usize = 400;
 /// Neighbours that shall be found.
 const K: usize = 10;
 
+/// What a search for them never goes without, and so nobody need tune: it follows the twenty nearest to their ends, so
+/// that every point finds itself (`link.rs`) and ten near copies of the query do not end it, and what lies
+/// among nothing but crowds is given up with so many in view.
+const NEAREST: usize = 20;
+const WIDTH: usize = 768;
+
+/// Candidates that are ordered by their vectors, at most.
+const RERANK: usize = 768;
+
 /// Rows compared with the whole sample at once.
 const BLOCK: usize = 1_024;
 
-/// The candidates in view that are tried; with the first, every point finds itself (`link.rs`).
-const EFS: [usize; 19] =
-    [16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768];
+/// How much farther than the nearest candidates may lie: what is tried, from 1 on, and where it ends.
+const STEP: f64 = 0.02;
+const MOST: f64 = 2.0;
 
-/// How deep graph searches for the ten nearest look, and what they found when that was measured.
+/// How far graph searches for the ten nearest go, and what they found when that was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Candidates in view.
-    pub ef_search: usize,
-    /// How many of them are ordered by their vectors.
+    /// See [`Beam::slack`].
+    pub slack: f64,
+    /// Distances that a search measured, the mean over the sample.
+    pub distances: usize,
+    /// How many candidates are ordered by their vectors.
     pub rerank: usize,
     /// The share of the true nearest ten that was found, the mean over the sample.
     pub recall: f64,
@@ -39,18 +50,28 @@ pub struct Calibration {
 
 impl Calibration {
     /// For libraries that are scanned anyway.
-    pub(super) const UNMEASURED: Self = Self { ef_search: 96, rerank: 64, recall: 1.0, sample: 0 };
-}
+    pub(super) const UNMEASURED: Self =
+        Self { slack: 1.2, distances: 20 * K, rerank: 64, recall: 1.0, sample: 0 };
 
-impl Calibration {
     /// Whether the graph found as much as was wanted, by what was measured.
     pub(super) fn reaches(&self, wanted: f64) -> bool {
         self.sample == 0 || self.recall >= wanted
     }
+
+    /// How far a search for the `k` nearest goes: as was measured for ten, in proportion for more.
+    pub fn beam(&self, k: usize) -> Beam {
+        let [width, nearest] = [WIDTH, NEAREST].map(|ten| scaled(ten, k));
+        Beam { width, nearest, slack: self.slack }
+    }
 }
 
-/// Finds the cheapest search that reaches `wanted`, in (0, 1], by one standard error; the deepest that
-/// is tried where none does. What a candidate in view costs is about what ordering one costs.
+/// What ten take, for `k`: as much, or in proportion.
+pub(super) fn scaled(ten: usize, k: usize) -> usize {
+    ten.max(ten.saturating_mul(k).div_ceil(K)).max(k)
+}
+
+/// Finds the cheapest search that reaches `wanted`, in (0, 1], by one standard error; the one that finds most
+/// where none does.
 pub(super) fn calibrate(
     space: &Space<'_>,
     scratch: &Scratch,
@@ -62,32 +83,36 @@ pub(super) fn calibrate(
     }
     let sample = spread(vectors.len(), SAMPLE);
     let truth = exact(vectors, &sample);
+    // What both cost is what they read.
+    let (code_bytes, vector_bytes) = (space.codes.row_bytes(), size_of::<f32>() * vectors.width());
+    let cost = |found: &Calibration| found.distances * code_bytes + found.rerank * vector_bytes;
     let mut best: Option<(bool, Calibration)> = None;
-    for ef_search in EFS {
-        if best.as_ref().is_some_and(|(enough, best)| *enough && ef_search + K >= cost(best)) {
-            break;
-        }
+    for step in 0.. {
+        let slack = 1.0 + f64::from(step) * STEP;
+        let beam = Calibration { slack, ..Calibration::UNMEASURED }.beam(K);
         // For each query, where among the candidates its true neighbours are.
-        let places: Vec<Vec<usize>> = sample
+        let searched: Vec<(Vec<usize>, usize)> = sample
             .par_iter()
             .zip(&truth)
             .map(|(point, truth)| {
                 let code = space.codes.row(*point);
-                let found = scratch.search_without(Some(*point), space, code, ef_search);
+                let (found, distances) = scratch.search_without(Some(*point), space, code, beam);
                 let place = |true_one: &u32| found.iter().position(|n| n.point() == *true_one);
-                truth.iter().filter_map(place).collect()
+                (truth.iter().filter_map(place).collect(), distances)
             })
             .collect();
+        let (places, distances): (Vec<Vec<usize>>, Vec<usize>) = searched.into_iter().unzip();
+        let distances = distances.iter().sum::<usize>().div_ceil(sample.len());
         let enough = |rerank: &usize| {
             let (recall, error) = recall(&places, *rerank);
             // Nothing found wanting leaves no error to allow for.
             recall - error >= wanted || recall == 1.0
         };
-        let rerank = (K..=ef_search).find(enough);
+        let rerank = (K..=RERANK).find(enough);
         let reached = rerank.is_some();
-        let rerank = rerank.unwrap_or(ef_search);
+        let rerank = rerank.unwrap_or(RERANK);
         let (recall, _) = recall(&places, rerank);
-        let found = Calibration { ef_search, rerank, recall, sample: sample.len() };
+        let found = Calibration { slack, distances, rerank, recall, sample: sample.len() };
         let better = best.as_ref().is_none_or(|(enough, best)| match (*enough, reached) {
             (true, true) => cost(&found) < cost(best),
             (true, false) => false,
@@ -97,12 +122,13 @@ pub(super) fn calibrate(
         if better {
             best = Some((reached, found));
         }
+        // More slack costs more distances, and spares some vectors at most.
+        let dearer = |best: &Calibration| distances * code_bytes + K * vector_bytes >= cost(best);
+        if slack >= MOST || best.as_ref().is_some_and(|(enough, best)| *enough && dearer(best)) {
+            break;
+        }
     }
     best.map_or(Calibration::UNMEASURED, |(_, found)| found)
-}
-
-fn cost(calibration: &Calibration) -> usize {
-    calibration.ef_search + calibration.rerank
 }
 
 /// The mean share of true neighbours among the first `rerank` candidates, and its standard error.

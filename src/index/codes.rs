@@ -30,6 +30,11 @@ impl<'a> Codes<'a> {
         self.bytes.len() / self.row_bytes
     }
 
+    /// The size of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// The row of a point.
     pub(super) fn row(&self, point: u32) -> &'a [u8] {
         let at = point as usize * self.row_bytes;
@@ -80,6 +85,9 @@ pub(super) fn prefetch<T>(value: &T) {
 pub(super) struct Near(u64);
 
 impl Near {
+    /// No point, farther than all.
+    pub(super) const FARTHEST: Self = Self(u64::MAX);
+
     #[inline(always)]
     pub(super) fn new(distance: u32, point: u32) -> Self {
         Self(u64::from(distance) << 32 | u64::from(point))

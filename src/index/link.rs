@@ -2,7 +2,7 @@
 //!
 //! hnsw_rs's searches while inserting take most of a build, and are slower than ours. So it drafts with few
 //! candidates in view, and every point then looks for its neighbours once more by searching the frozen
-//! draft; among many, once more in what came of that.
+//! draft; among many, once more in what came of that, and further.
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
@@ -12,7 +12,7 @@ use super::codes::Codes;
 use super::graph::{Graph, Lists};
 use super::kernel::Kernel;
 use super::refine;
-use super::search::{Scratch, Space};
+use super::search::{Beam, Scratch, Space};
 use crate::error::Result;
 use crate::progress::{Event, Watch};
 
@@ -52,7 +52,7 @@ impl Distance<u8> for CodeDistance {
 pub(super) struct Links {
     pub(super) m: usize,
     pub(super) ef_construction: usize,
-    /// Times that all look for their neighbours once more.
+    /// Times that all look for their neighbours once more, the second time among twice as many candidates.
     pub(super) passes: usize,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn link(codes: Codes<'_>, links: Links, watch: &Watch<'_>) -> Result<
             let points = (start..(start + CHUNK).min(count)).into_par_iter();
             better.par_extend(points.map(|point| {
                 let point = point as u32;
-                let mut near = frozen.near(point, links.ef_construction);
+                let mut near = frozen.near(point, pass * links.ef_construction);
                 near.extend(&lists.base[point as usize]);
                 refine::prepare(point, &mut near);
                 refine::select(point, &near, degree, between)
@@ -170,7 +170,7 @@ impl<'a> Frozen<'a> {
     /// What a search for a point finds, nearest first.
     fn near(&self, point: u32, ef: usize) -> Vec<u32> {
         let space = Space { graph: &self.graph, graph_bytes: &self.bytes, codes: self.codes };
-        let found = self.scratch.search(&space, self.codes.row(point), ef);
+        let found = self.scratch.search(&space, self.codes.row(point), Beam::of_width(ef));
         found.into_iter().map(|near| near.point()).collect()
     }
 }

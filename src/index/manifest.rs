@@ -10,7 +10,10 @@ use super::{Calibration, Params, Unusable};
 use crate::record::ModelFingerprint;
 
 /// The format of the files; another one is built anew.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
+
+/// Since this one a person can say how many links there shall be; before, 16 were written down whatever the count.
+const FORMAT_OF_M: u32 = 5;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const CODER: &str = "coder.bin";
@@ -75,8 +78,7 @@ pub fn params(folder: &Path, fingerprint: ModelFingerprint) -> Option<Params> {
     }
     let text = fs::read(folder.join(MANIFEST)).ok()?;
     let known: Known = serde_json::from_slice(&text).ok()?;
-    // Nobody could say how many links there shall be, and 16 were written down whatever the count.
-    let m = known.params.m.filter(|_| known.format >= FORMAT);
+    let m = known.params.m.filter(|_| known.format >= FORMAT_OF_M);
     (known.fingerprint == fingerprint).then_some(Params { m, ..known.params })
 }
 
@@ -124,7 +126,9 @@ mod tests {
         };
         let chosen = Params { code_width: Some(128), recall: 0.95, ..Params::default() };
         assert_eq!(write(4), Some(chosen));
-        assert_eq!(write(FORMAT), Some(Params { m: Some(16), ..chosen }));
+        for format in [5, FORMAT] {
+            assert_eq!(write(format), Some(Params { m: Some(16), ..chosen }));
+        }
         assert_eq!(params(dir.path(), ModelFingerprint::from_bytes([6; 32])), None);
     }
 }

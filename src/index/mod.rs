@@ -41,6 +41,7 @@ pub use build::{Contents, EachEmbedding, build};
 pub use calibrate::Calibration;
 pub use manifest::{Coding, last_sequence, params};
 pub use open::{Depth, Index, Search, open};
+pub use search::Beam;
 pub use whiten::Whitening;
 
 /// How an index is built.
@@ -77,7 +78,7 @@ impl Params {
     /// See [`Params::m_among`].
     pub const MANY: usize = 150_000;
 
-    /// From so many images on, points look for their neighbours twice.
+    /// From so many images on, points look for their neighbours twice, the second time among twice as many.
     const VERY_MANY: usize = 500_000;
 }
 

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::among::Among;
+use super::calibrate::scaled;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
 use super::graph::Graph;
 use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
 use super::scan::{scan, scan_some};
-use super::search::{Scratch, Space};
+use super::search::{Beam, Scratch, Space};
 use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
@@ -23,6 +24,10 @@ pub(super) const SCAN_UP_TO: usize = 10_000;
 
 /// Candidates that a scan orders by their vectors, at least, and how many for each image asked for.
 pub(super) const SCAN_RERANK: (usize, usize) = (100, 4);
+
+/// Distances that a search of the graph may measure, as a share of the images a scan would compare. One costs about
+/// twice what it does in a scan, so a search that gives up has cost half of the scan that follows.
+const BUDGET: f64 = 0.25;
 
 /// Codes and graph up to so many bytes are hashed whenever they are opened. What is larger
 /// is looked over only: damage there may cost a hit, never a crash, a wrong score or a wrong id.
@@ -39,18 +44,18 @@ pub enum Search {
     /// much as was asked for when it was built.
     #[default]
     Auto,
-    /// By the graph: most of the nearest, see [`Params::recall`]. Where more than a fifth of all images
-    /// would be looked at, they are scanned instead.
+    /// By the graph: most of the nearest, see [`Params::recall`]. Where that would look at more than a quarter of all
+    /// images, they are scanned instead.
     Hnsw,
     /// By scanning the codes of all images: the time grows with their number.
     Exact,
 }
 
 /// How deep a search looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Depth {
-    /// Candidates a graph search keeps in view; `None` scans all codes.
-    pub ef: Option<usize>,
+    /// How far a search of the graph goes; `None` scans all codes.
+    pub beam: Option<Beam>,
     /// Candidates ordered by their vectors, at most: fewer where the others lie too far by their codes.
     pub rerank: usize,
 }
@@ -119,6 +124,11 @@ pub fn open(folder: &Path, fingerprint: ModelFingerprint, width: usize) -> Resul
     let graph = Graph::parse(&graph_bytes, manifest.count).map_err(|what| damaged(GRAPH, what))?;
     let scratch = Scratch::default();
     Ok(Index { folder: here, manifest, coder, graph, codes, graph_bytes, ids, vectors, scratch })
+}
+
+/// As many distances, measured by a search of the graph, as are worth a scan of `count` codes.
+pub(super) fn worth_a_scan(count: usize) -> usize {
+    (count as f64 * BUDGET) as usize
 }
 
 fn is_as_written(bytes: &[u8], blake3: &str) -> bool {
@@ -195,24 +205,18 @@ impl Index {
     /// How deep a search for the `k` nearest looks.
     pub fn depth(&self, k: usize, how: Search) -> Depth {
         let scanned =
-            Depth { ef: None, rerank: SCAN_RERANK.0.max(k.saturating_mul(SCAN_RERANK.1)) };
-        let Calibration { ef_search, rerank, .. } = self.manifest.calibration;
-        // What was calibrated for ten images, in proportion for more.
-        let scaled = |ten: usize| ten.max(ten.saturating_mul(k).div_ceil(10)).max(k);
-        let ef = scaled(ef_search).max(scaled(rerank));
+            Depth { beam: None, rerank: SCAN_RERANK.0.max(k.saturating_mul(SCAN_RERANK.1)) };
+        let Manifest { calibration, params, .. } = &self.manifest;
         let scan = match how {
             // Of a million photos a graph may miss more than was asked for, however deep it looks.
-            Search::Auto => {
-                let Manifest { calibration, params, .. } = &self.manifest;
-                self.len() <= SCAN_UP_TO || !calibration.reaches(params.recall)
-            }
+            Search::Auto => self.len() <= SCAN_UP_TO || !calibration.reaches(params.recall),
             Search::Hnsw => false,
             Search::Exact => true,
         };
-        if scan || ef > self.len() / 5 {
+        if scan || scaled(calibration.distances, k) > worth_a_scan(self.len()) {
             return scanned;
         }
-        Depth { ef: Some(ef), rerank: scaled(rerank) }
+        Depth { beam: Some(calibration.beam(k)), rerank: scaled(calibration.rerank, k) }
     }
 
     /// Up to `k` images near the query, best first, equal ones by id, with their exact cosines.
@@ -280,11 +284,12 @@ impl Index {
             None => scan(codes, code, rerank),
             Some(among) => scan_some(codes, code, among.points(), rerank),
         };
-        let mut near = match (depth.ef, among) {
+        let mut near = match (depth.beam, among) {
             (None, _) => scan(depth.rerank),
-            (Some(ef), None) => self.scratch.search(&space, code, ef),
-            (Some(ef), Some(among)) => {
-                match self.scratch.search_among(among, &space, code, ef, among.budget()) {
+            (Some(beam), None) => self.scratch.search(&space, code, beam),
+            (Some(beam), Some(among)) => {
+                let budget = worth_a_scan(among.len());
+                match self.scratch.search_among(among, &space, code, beam, budget) {
                     Some(near) => near,
                     // A scan orders more of them, as it stands for the exact answer.
                     None => return scan(depth.rerank.max(SCAN_RERANK.0)),

@@ -1,5 +1,7 @@
 //! Searching the frozen graph (Malkov and Yashunin, *Efficient and robust approximate nearest neighbor
-//! search using Hierarchical Navigable Small World graphs*, algorithms 2 and 5).
+//! search using Hierarchical Navigable Small World graphs*, algorithms 2 and 5), until what is left lies too far
+//! away, by how far the nearest are (Al-Jazzazi, Diwan, Gou, Musco, Musco and Suel, *Distance Adaptive Beam Search
+//! for Provably Accurate Graph-Based Nearest Neighbor Search*, 2025).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,6 +19,27 @@ pub(super) struct Space<'a> {
     pub(super) codes: Codes<'a>,
 }
 
+/// How far a search of the graph goes: it follows the nearest candidate that it has not followed yet, as long as
+/// that is no farther than the `nearest`-th of those found, its squared distance times `slack`. So a
+/// query whose neighbours stand out costs few distances, and one in a crowd as many as that takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beam {
+    /// Candidates in view at most (`ef`): whatever the slack, the search ends where so many are nearer
+    /// than all that is left.
+    pub width: usize,
+    /// See above; up to `width`.
+    pub nearest: usize,
+    /// From 1.
+    pub slack: f64,
+}
+
+impl Beam {
+    /// That ends by the number of candidates in view alone.
+    pub fn of_width(width: usize) -> Self {
+        Self { width, nearest: width, slack: 1.0 }
+    }
+}
+
 /// Room for searches, kept between them: one for each that runs at once.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Mutex<Vec<Room>>);
@@ -28,44 +51,85 @@ struct Room {
     /// between two searches.
     seen: Vec<u16>,
     search: u16,
+    /// What may lead further, nearest first.
     open: BinaryHeap<Reverse<Near>>,
-    found: BinaryHeap<Near>,
+    found: Found,
     fresh: Vec<u32>,
     distances: Vec<u32>,
 }
 
+/// The nearest of what a search came upon, farthest first: as many as are in view, and those that slack counts from.
+#[derive(Debug, Default)]
+struct Found {
+    in_view: BinaryHeap<Near>,
+    /// Left empty where all in view count.
+    nearest: BinaryHeap<Near>,
+}
+
+impl Found {
+    /// Takes one in. Returns what is the farthest, from now on, that may still matter.
+    #[inline(always)]
+    fn take(&mut self, near: Near, beam: Beam) -> Near {
+        let out_of_view = keep(&mut self.in_view, near, beam.width).unwrap_or(Near::FARTHEST);
+        if beam.nearest >= beam.width {
+            return out_of_view;
+        }
+        match keep(&mut self.nearest, near, beam.nearest) {
+            None => out_of_view,
+            Some(last) => {
+                let farthest = (f64::from(last.distance()) * beam.slack) as u32;
+                out_of_view.min(Near::new(farthest, u32::MAX))
+            }
+        }
+    }
+}
+
+/// Puts one among the `most` nearest. Returns the farthest of them once there are so many.
+#[inline(always)]
+fn keep(nearest: &mut BinaryHeap<Near>, near: Near, most: usize) -> Option<Near> {
+    if nearest.len() < most {
+        nearest.push(near);
+    } else if let Some(mut farthest) = nearest.peek_mut()
+        && near < *farthest
+    {
+        *farthest = near;
+    }
+    nearest.peek().filter(|_| nearest.len() == most).copied()
+}
+
 impl Scratch {
-    /// The up to `ef` nearest points that a search with `ef` candidates in view comes upon, best first.
-    pub(super) fn search(&self, space: &Space<'_>, query: &[u8], ef: usize) -> Vec<Near> {
-        self.search_without(None, space, query, ef)
+    /// The nearest points that a search comes upon, best first, as many as are in view at most.
+    pub(super) fn search(&self, space: &Space<'_>, query: &[u8], beam: Beam) -> Vec<Near> {
+        self.search_without(None, space, query, beam).0
     }
 
-    /// As [`Scratch::search`], as if one point were not there.
+    /// As [`Scratch::search`], as if one point were not there; and how many distances that took.
     pub(super) fn search_without(
         &self,
         hidden: Option<u32>,
         space: &Space<'_>,
         query: &[u8],
-        ef: usize,
-    ) -> Vec<Near> {
-        let nearest = self
-            .with_room(space, |room| room.search(hidden, space, query, ef, usize::MAX, |_| true));
-        nearest.expect("no end was set")
+        beam: Beam,
+    ) -> (Vec<Near>, usize) {
+        let found = self
+            .with_room(space, |room| room.search(hidden, space, query, beam, usize::MAX, |_| true));
+        found.expect("no end was set")
     }
 
-    /// The up to `ef` nearest of some points that a search with so many of them in view comes upon, best
-    /// first. The others are passed through. `None` when it has measured more than `budget` distances.
+    /// The nearest of some points that a search comes upon, best first, as many as are in view at most. The others are
+    /// passed through. `None` when it has measured more than `budget` distances.
     pub(super) fn search_among(
         &self,
         among: &Among,
         space: &Space<'_>,
         query: &[u8],
-        ef: usize,
+        beam: Beam,
         budget: usize,
     ) -> Option<Vec<Near>> {
-        self.with_room(space, |room| {
-            room.search(None, space, query, ef, budget, |point| among.holds(point))
-        })
+        let found = self.with_room(space, |room| {
+            room.search(None, space, query, beam, budget, |point| among.holds(point))
+        });
+        found.map(|(nearest, _)| nearest)
     }
 
     fn with_room<T>(&self, space: &Space<'_>, search: impl FnOnce(&mut Room) -> T) -> T {
@@ -87,22 +151,24 @@ impl Room {
         }
         self.search += 1;
         self.open.clear();
-        self.found.clear();
+        self.found.in_view.clear();
+        self.found.nearest.clear();
     }
 
     /// The way leads over all points but the hidden one; what does not pass is no result, and so makes
-    /// the search go on until enough of what does is nearer than all that is left.
+    /// the search go on until enough of what does is nearer than all that is left. Returns with what it found
+    /// how many distances it measured in the base layer.
     fn search(
         &mut self,
         hidden: Option<u32>,
         space: &Space<'_>,
         query: &[u8],
-        ef: usize,
+        beam: Beam,
         budget: usize,
         passes: impl Fn(u32) -> bool,
-    ) -> Option<Vec<Near>> {
-        if space.codes.len() == 0 || ef == 0 {
-            return Some(Vec::new());
+    ) -> Option<(Vec<Near>, usize)> {
+        if space.codes.len() == 0 || beam.width == 0 {
+            return Some((Vec::new(), 0));
         }
         let best = self.descend(hidden, space, query);
         let Room { seen, search, open, found, fresh, distances } = self;
@@ -110,14 +176,14 @@ impl Room {
         if let Some(hidden) = hidden {
             seen[hidden as usize] = *search;
         }
-        // What may lead further, nearest first; and the ef nearest so far, farthest first.
         open.push(Reverse(best));
+        let mut farthest = Near::FARTHEST;
         if passes(best.point()) {
-            found.push(best);
+            farthest = found.take(best, beam);
         }
         let mut measured = 0;
         while let Some(Reverse(next)) = open.pop() {
-            if found.len() >= ef && found.peek().is_some_and(|farthest| next > *farthest) {
+            if next > farthest {
                 break;
             }
             fresh.clear();
@@ -135,28 +201,21 @@ impl Room {
             space.codes.distances(query, fresh, distances);
             for (point, distance) in fresh.iter().zip(&*distances) {
                 let near = Near::new(*distance, *point);
-                if found.len() < ef {
-                    if passes(*point) {
-                        found.push(near);
-                    }
-                } else {
-                    let mut farthest = found.peek_mut().expect("ef is not 0");
-                    if near >= *farthest {
-                        continue;
-                    }
-                    if passes(*point) {
-                        *farthest = near;
-                    }
+                if near > farthest {
+                    continue;
                 }
                 open.push(Reverse(near));
+                if passes(*point) {
+                    farthest = found.take(near, beam);
+                }
             }
             if let Some(Reverse(next)) = open.peek() {
                 space.graph.prefetch(space.graph_bytes, next.point());
             }
         }
-        let mut nearest: Vec<Near> = found.drain().collect();
+        let mut nearest: Vec<Near> = found.in_view.drain().collect();
         nearest.sort_unstable();
-        Some(nearest)
+        Some((nearest, measured))
     }
 
     /// The point of the base layer where the layers above lead to.
@@ -182,5 +241,59 @@ impl Room {
             }
         }
         best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::codes::row_bytes;
+    use crate::index::link::{Links, link};
+    use crate::index::vectors::Vectors;
+    use crate::index::{coder, synthetic};
+    use crate::progress::Watch;
+
+    #[test]
+    fn by_distance_as_much_is_found_for_less() {
+        const SEED: u64 = 8;
+        const WIDTH: usize = 256;
+        let floats: Vec<f32> = synthetic::vectors(6_000, WIDTH, SEED).flatten().collect();
+        let vectors = Vectors::of(&floats, WIDTH);
+        let coder = coder::learn(vectors, Some(64)).coder;
+        let all = 0..vectors.len() as u32;
+        let bytes: Vec<u8> = all.flat_map(|point| coder.encode(vectors.row(point))).collect();
+        let codes = Codes::new(&bytes, row_bytes(64));
+        let links = Links { m: 12, ef_construction: 60, passes: 1 };
+        let graph_bytes = link(codes, links, &Watch::none()).unwrap().to_bytes();
+        let graph = Graph::parse(&graph_bytes, codes.len()).unwrap();
+        let space = Space { graph: &graph, graph_bytes: &graph_bytes, codes };
+        let scratch = Scratch::default();
+        let queries: Vec<u32> = (0..6_000).step_by(15).collect();
+        let truth: Vec<u32> = queries.iter().map(|query| tenth(codes, *query)).collect();
+        // How many of the ten nearest are found, and what that takes.
+        let ask = |beam: Beam| {
+            let (mut found, mut measured) = (0, 0);
+            for (query, tenth) in queries.iter().zip(&truth) {
+                let hidden = Some(*query);
+                let (near, distances) =
+                    scratch.search_without(hidden, &space, codes.row(*query), beam);
+                found += near.iter().take(10).filter(|near| near.distance() <= *tenth).count();
+                measured += distances;
+            }
+            (found, measured)
+        };
+        let (by_width, dear) = ask(Beam::of_width(32));
+        let beams = (0..50).map(|step| 1.0 + f64::from(step) * 0.02);
+        let mut asked = beams.map(|slack| ask(Beam { width: 768, nearest: 20, slack }));
+        // But for a thousandth, as no two graphs are the same.
+        let (_, cheap) = asked.find(|(found, _)| *found + 4 >= by_width).expect("as much is found");
+        assert!(cheap < dear, "{cheap} and {dear} distances with seed {SEED}");
+    }
+
+    /// How far the tenth nearest other is.
+    fn tenth(codes: Codes<'_>, point: u32) -> u32 {
+        let others = (0..codes.len() as u32).filter(|other| *other != point);
+        let mut all: Vec<u32> = others.map(|other| codes.between(point, other)).collect();
+        *all.select_nth_unstable(9).1
     }
 }

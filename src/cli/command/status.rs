@@ -254,7 +254,7 @@ fn index_text(state: &IndexState) -> String {
             let searched = index.searched_bytes() as f64 / 1e6;
             let on_disk = index.bytes() as f64 / 1e6;
             let Coding { code_width, kept, .. } = index.coding();
-            let Calibration { ef_search, rerank, recall, sample } = index.calibration();
+            let Calibration { slack, distances, rerank, recall, sample } = index.calibration();
             let generation = index.generation();
             let mut text = format!("{generation}: {images} images, {tail} newer, {dead} gone\n");
             text += &format!("           {searched:.1} MB searched, {on_disk:.1} MB on disk\n");
@@ -262,11 +262,11 @@ fn index_text(state: &IndexState) -> String {
                 "           codes of {code_width} components, {:.1} % of the variance",
                 100.0 * kept
             );
-            if index.depth(10, Search::Auto).ef.is_none() {
+            if index.depth(10, Search::Auto).beam.is_none() {
                 text += ", all compared";
             } else if sample > 0 {
                 text += &format!(
-                    "\n           graph: M {}, ef {ef_search}, {rerank} compared exactly, \
+                    "\n           graph: M {}, slack {slack:.2}, {distances} codes and {rerank} vectors compared, \
                      recall {recall:.4} measured",
                     index.m()
                 );

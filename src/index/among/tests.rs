@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Result;
-use crate::index::{Contents, Params, build, synthetic};
+use crate::index::{Beam, Contents, Params, build, synthetic};
 use crate::progress::Watch;
 use crate::record::ModelFingerprint;
 
@@ -37,8 +37,8 @@ fn recall(
     passes: &dyn Fn(i64) -> bool,
 ) -> [f64; 2] {
     let among = index.among(|id| passes(id.0));
-    let Depth { ef, rerank } = index.depth(10, Search::Hnsw);
-    let graph = Depth { ef: Some(ef.unwrap().max(LEAST.0)), rerank: rerank.max(LEAST.1) };
+    let Depth { beam, rerank } = index.depth(10, Search::Hnsw);
+    let graph = Depth { beam: Some(beam.unwrap()), rerank: rerank.max(RERANK) };
     let (mut found, mut wanted) = ([0, 0], 0);
     for query in queries {
         let query = &all[*query];
@@ -83,10 +83,10 @@ fn those_that_pass_are_found_however_few_they_are_and_wherever_they_lie() {
 fn the_graph_is_searched_while_that_costs_less_than_a_scan() {
     let (_dir, _all, index) = index(20_000, 12);
     let depth = |how, part: i64| index.depth_among(10, how, &index.among(|id| id.0 % part == 0));
-    assert!(depth(Search::Hnsw, 1).ef.is_some());
-    assert_eq!(depth(Search::Hnsw, 10).ef, None);
-    assert_eq!(depth(Search::Auto, 2).ef, None, "10,000 are scanned");
-    assert_eq!(depth(Search::Exact, 1).ef, None);
+    assert!(depth(Search::Hnsw, 1).beam.is_some());
+    assert_eq!(depth(Search::Hnsw, 10).beam, None);
+    assert_eq!(depth(Search::Auto, 2).beam, None, "10,000 are scanned");
+    assert_eq!(depth(Search::Exact, 1).beam, None);
     assert_eq!(depth(Search::Auto, 100).rerank, 200, "all that pass");
 }
 
@@ -102,8 +102,8 @@ proptest! {
         let query = &all[count / 2];
         for depth in [
             index.depth_among(k, Search::Auto, &among),
-            Depth { ef: None, rerank: k.max(5) },
-            Depth { ef: Some(k.max(3)), rerank: k.max(3) },
+            Depth { beam: None, rerank: k.max(5) },
+            Depth { beam: Some(Beam::of_width(k.max(3))), rerank: k.max(3) },
         ] {
             let hits = index.search_all(&[query], k, depth, Some(&among)).unwrap().remove(0);
             prop_assert_eq!(hits.len(), k.min(among.len()), "{:?}", depth);

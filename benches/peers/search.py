@@ -204,6 +204,7 @@ def main():
     parser.add_argument("count", nargs="?", default=50_000, type=int)
     parser.add_argument("--npy", help="vectors of a library in place of made ones")
     parser.add_argument("--rounds", default=3, type=int)
+    parser.add_argument("--only", action="append", metavar="TEXT", help="only peers whose names have this in them")
     options = parser.parse_args()
     install()
     (ROOT / "target").mkdir(exist_ok=True)
@@ -212,7 +213,8 @@ def main():
         data = Data(folder, likeness.said)
     print(json.dumps(likeness.said), file=sys.stderr)
     contenders = [("likeness graph", likeness, LIKENESS), ("likeness scan", likeness, ["scan 40", "scan 100"])]
-    for name, build, depths in PEERS:
+    chosen = [peer for peer in PEERS if any(text in peer[0] for text in options.only or [""])]
+    for name, build, depths in chosen:
         peer = Peer(data, build)
         print(f"{name}: built in {peer.build_seconds:.1f} s", file=sys.stderr)
         contenders.append((name, peer, depths))

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::coder::spread;
+use super::codes::Near;
 use super::search::{Beam, Scratch, Space};
 use super::vectors::Vectors;
 
@@ -23,6 +24,11 @@ const K: usize = 10;
 const NEAREST: usize = 20;
 const WIDTH: usize = 768;
 
+/// Points near each of the sample by which it is learned how much of a distance the first components tell, and the
+/// share of them that may be passed over by that.
+const NEAR: usize = 100;
+const ASTRAY: f64 = 5e-4;
+
 /// Candidates that are ordered by their vectors, at most.
 const RERANK: usize = 768;
 
@@ -30,7 +36,7 @@ const RERANK: usize = 768;
 const BLOCK: usize = 1_024;
 
 /// How much farther than the nearest candidates may lie: what is tried, from 1 on, and where it ends.
-const STEP: f64 = 0.02;
+const STEP: f64 = 0.01;
 const MOST: f64 = 2.0;
 
 /// How far graph searches for the ten nearest go, and what they found when that was measured.
@@ -38,6 +44,8 @@ const MOST: f64 = 2.0;
 pub struct Calibration {
     /// See [`Beam::slack`].
     pub slack: f64,
+    /// See [`Beam::growth`].
+    pub growth: Option<f64>,
     /// Distances that a search measured, the mean over the sample.
     pub distances: usize,
     /// How many candidates are ordered by their vectors.
@@ -51,7 +59,7 @@ pub struct Calibration {
 impl Calibration {
     /// For libraries that are scanned anyway.
     pub(super) const UNMEASURED: Self =
-        Self { slack: 1.2, distances: 20 * K, rerank: 64, recall: 1.0, sample: 0 };
+        Self { slack: 1.2, growth: None, distances: 20 * K, rerank: 64, recall: 1.0, sample: 0 };
 
     /// Whether the graph found as much as was wanted, by what was measured.
     pub(super) fn reaches(&self, wanted: f64) -> bool {
@@ -61,7 +69,7 @@ impl Calibration {
     /// How far a search for the `k` nearest goes: as was measured for ten, in proportion for more.
     pub fn beam(&self, k: usize) -> Beam {
         let [width, nearest] = [WIDTH, NEAREST].map(|ten| scaled(ten, k));
-        Beam { width, nearest, slack: self.slack }
+        Beam { width, nearest, slack: self.slack, growth: self.growth }
     }
 }
 
@@ -86,10 +94,11 @@ pub(super) fn calibrate(
     // What both cost is what they read.
     let (code_bytes, vector_bytes) = (space.codes.row_bytes(), size_of::<f32>() * vectors.width());
     let cost = |found: &Calibration| found.distances * code_bytes + found.rerank * vector_bytes;
+    let growth = growth(space, scratch, &sample);
     let mut best: Option<(bool, Calibration)> = None;
     for step in 0.. {
         let slack = 1.0 + f64::from(step) * STEP;
-        let beam = Calibration { slack, ..Calibration::UNMEASURED }.beam(K);
+        let beam = Calibration { slack, growth, ..Calibration::UNMEASURED }.beam(K);
         // For each query, where among the candidates its true neighbours are.
         let searched: Vec<(Vec<usize>, usize)> = sample
             .par_iter()
@@ -112,7 +121,8 @@ pub(super) fn calibrate(
         let reached = rerank.is_some();
         let rerank = rerank.unwrap_or(RERANK);
         let (recall, _) = recall(&places, rerank);
-        let found = Calibration { slack, distances, rerank, recall, sample: sample.len() };
+        let sample = sample.len();
+        let found = Calibration { slack, growth, distances, rerank, recall, sample };
         let better = best.as_ref().is_none_or(|(enough, best)| match (*enough, reached) {
             (true, true) => cost(&found) < cost(best),
             (true, false) => false,
@@ -129,6 +139,29 @@ pub(super) fn calibrate(
         }
     }
     best.map_or(Calibration::UNMEASURED, |(_, found)| found)
+}
+
+/// What all but [`ASTRAY`] of those that a search may follow exceed, see [`Beam::growth`]; by points near each of the
+/// sample.
+fn growth(space: &Space<'_>, scratch: &Scratch, sample: &[u32]) -> Option<f64> {
+    if !space.codes.have_heads() {
+        return None;
+    }
+    let of = |point: &u32| {
+        let code = space.codes.row(*point);
+        let (near, _) = scratch.search_without(Some(*point), space, code, Beam::of_width(NEAR));
+        let points: Vec<u32> = near.iter().map(|near| near.point()).collect();
+        let mut heads = Vec::new();
+        space.codes.head_distances(code, &points, &mut heads);
+        let ratio = |(near, head): (Near, u32)| {
+            (head > 0).then(|| f64::from(near.distance()) / f64::from(head))
+        };
+        near.into_iter().zip(heads).filter_map(ratio).collect::<Vec<f64>>()
+    };
+    let mut ratios: Vec<f64> = sample.par_iter().flat_map_iter(of).collect();
+    let astray = (ratios.len() as f64 * ASTRAY) as usize;
+    // Of fewer nothing is known about the last of them.
+    (astray > 0).then(|| *ratios.select_nth_unstable_by(astray, f64::total_cmp).1)
 }
 
 /// The mean share of true neighbours among the first `rerank` candidates, and its standard error.

@@ -24,6 +24,24 @@ pub(crate) enum Kernel {
     Neon,
 }
 
+/// Codes in rows, or the same columns of each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// From the first column of the first row that is looked at.
+    pub(crate) bytes: &'a [u8],
+    /// From one row to the next.
+    pub(crate) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// As much of a row as a query has columns.
+    #[inline(always)]
+    fn beside(self, query: &[u8], point: u32) -> &'a [u8] {
+        let at = point as usize * self.stride;
+        &self.bytes[at..at + query.len()]
+    }
+}
+
 impl Kernel {
     /// The fastest that this processor can do; looked up once.
     pub(crate) fn best() -> Kernel {
@@ -51,22 +69,22 @@ impl Kernel {
         kernels
     }
 
-    /// The squared L2 distance of `query` to each of `points`, rows of `codes` as long as `query`: exact
-    /// for codes of 7 bits and rows of up to 266,000 bytes. Other bytes give other numbers, no harm.
+    /// The squared L2 distance of `query` to each of `points` by what of their rows lies beside it: exact
+    /// for codes of 7 bits and queries of up to 266,000 bytes. Other bytes give other numbers, no harm.
     ///
     /// # Panics
-    /// When a point is no row of `codes`, or `out` is shorter than `points`.
-    pub(crate) fn distances(self, query: &[u8], codes: &[u8], points: &[u32], out: &mut [u32]) {
+    /// When a point is no row, or `out` is shorter than `points`.
+    pub(crate) fn distances(self, query: &[u8], rows: Rows<'_>, points: &[u32], out: &mut [u32]) {
         match self {
-            Kernel::Portable => each(query, codes, points, out, portable),
+            Kernel::Portable => each(query, rows, points, out, portable),
             // SAFETY: these kernels exist only where the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { x86::distances_avx2(query, codes, points, out) },
+            Kernel::Avx2 => unsafe { x86::distances_avx2(query, rows, points, out) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Vnni => unsafe { x86::distances_vnni(query, codes, points, out) },
+            Kernel::Vnni => unsafe { x86::distances_vnni(query, rows, points, out) },
             #[cfg(target_arch = "aarch64")]
-            Kernel::Neon => each(query, codes, points, out, neon::distance),
+            Kernel::Neon => each(query, rows, points, out, neon::distance),
         }
     }
 
@@ -89,15 +107,14 @@ impl Kernel {
 #[inline(always)]
 fn each(
     query: &[u8],
-    codes: &[u8],
+    rows: Rows<'_>,
     points: &[u32],
     out: &mut [u32],
     distance: impl Fn(&[u8], &[u8]) -> u32,
 ) {
     let out = &mut out[..points.len()];
     for (point, out) in points.iter().zip(out) {
-        let at = *point as usize * query.len();
-        *out = distance(query, &codes[at..at + query.len()]);
+        *out = distance(query, rows.beside(query, *point));
     }
 }
 
@@ -125,9 +142,11 @@ fn dot(a: &[u8], b: &[i8]) -> i32 {
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::Rows;
+
     #[target_feature(enable = "avx2")]
-    pub(super) fn distances_avx2(query: &[u8], codes: &[u8], points: &[u32], out: &mut [u32]) {
-        super::each(query, codes, points, out, |a, b| distance_avx2(a, b));
+    pub(super) fn distances_avx2(query: &[u8], rows: Rows<'_>, points: &[u32], out: &mut [u32]) {
+        super::each(query, rows, points, out, |a, b| distance_avx2(a, b));
     }
 
     #[inline]
@@ -151,18 +170,15 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) fn distances_vnni(query: &[u8], codes: &[u8], points: &[u32], out: &mut [u32]) {
+    pub(super) fn distances_vnni(query: &[u8], rows: Rows<'_>, points: &[u32], out: &mut [u32]) {
         let out = &mut out[..points.len()];
-        let row = |point: u32| {
-            let at = point as usize * query.len();
-            &codes[at..at + query.len()]
-        };
+        let row = |point: u32| rows.beside(query, point);
         let (fours, rest) = points.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
         for (points, out) in fours.iter().zip(out_fours) {
             *out = distances_of_four(query, points.map(row));
         }
-        super::each(query, codes, rest, out_rest, |a, b| distance_vnni(a, b));
+        super::each(query, rows, rest, out_rest, |a, b| distance_vnni(a, b));
     }
 
     /// Of four rows at once: the query is read once, and their sums are added up together.
@@ -318,16 +334,19 @@ mod tests {
     proptest! {
         #[test]
         fn every_kernel_gives_the_numbers_of_the_portable_one(
-            blocks in 1usize..6, rows in 1usize..9, seed in any::<u64>(),
+            blocks in 1usize..6, more in 0usize..3, rows in 1usize..9, seed in any::<u64>(),
         ) {
             let mut random = crate::index::synthetic::Random(seed);
             let mut code = || (random.next() % 128) as u8;
             let query: Vec<u8> = (0..blocks * BLOCK).map(|_| code()).collect();
-            let codes: Vec<u8> = (0..rows * query.len()).map(|_| code()).collect();
+            let stride = query.len() + more * BLOCK;
+            let codes: Vec<u8> = (0..rows * stride).map(|_| code()).collect();
             let points: Vec<u32> = (0..rows as u32).rev().collect();
             let by = |kernel: Kernel| {
                 let mut out = vec![0; rows];
-                kernel.distances(&query, &codes, &points, &mut out);
+                // The last columns of each row.
+                let rows = Rows { bytes: &codes[more * BLOCK..], stride };
+                kernel.distances(&query, rows, &points, &mut out);
                 out
             };
             for kernel in Kernel::available() {
@@ -359,7 +378,8 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 2 * BLOCK),
         ) {
             for kernel in Kernel::available() {
-                kernel.distances(&bytes[BLOCK..], &bytes, &[0, 1], &mut [0; 2]);
+                let rows = Rows { bytes: &bytes, stride: BLOCK };
+                kernel.distances(&bytes[BLOCK..], rows, &[0, 1], &mut [0; 2]);
             }
         }
     }
@@ -369,7 +389,8 @@ mod tests {
         let codes = [vec![0; 8_192], vec![127; 8_192]].concat();
         for kernel in Kernel::available() {
             let mut out = [0];
-            kernel.distances(&codes[..8_192], &codes, &[1], &mut out);
+            let rows = Rows { bytes: &codes, stride: 8_192 };
+            kernel.distances(&codes[..8_192], rows, &[1], &mut out);
             assert_eq!(out, [8_192 * 127 * 127], "{kernel:?}");
         }
     }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::codes::Codes;
 use super::graph::{Graph, Lists};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Rows};
 use super::refine;
 use super::search::{Beam, Scratch, Space};
 use crate::error::Result;
@@ -42,7 +42,7 @@ struct CodeDistance(Kernel);
 impl Distance<u8> for CodeDistance {
     fn eval(&self, a: &[u8], b: &[u8]) -> f32 {
         let mut out = [0];
-        self.0.distances(a, b, &[0], &mut out);
+        self.0.distances(a, Rows { bytes: b, stride: b.len() }, &[0], &mut out);
         out[0] as f32
     }
 }

@@ -31,12 +31,15 @@ pub struct Beam {
     pub nearest: usize,
     /// From 1.
     pub slack: f64,
+    /// How many times the distance by their first 128 components that of near codes is, at least: what is out of reach by
+    /// that is not compared further. `None` compares codes whole.
+    pub growth: Option<f64>,
 }
 
 impl Beam {
     /// That ends by the number of candidates in view alone.
     pub fn of_width(width: usize) -> Self {
-        Self { width, nearest: width, slack: 1.0 }
+        Self { width, nearest: width, slack: 1.0, growth: None }
     }
 }
 
@@ -181,6 +184,7 @@ impl Room {
         if passes(best.point()) {
             farthest = found.take(best, beam);
         }
+        let growth = beam.growth.filter(|_| space.codes.have_heads());
         let mut measured = 0;
         while let Some(Reverse(next)) = open.pop() {
             if next > farthest {
@@ -190,7 +194,10 @@ impl Room {
             for point in space.graph.base(space.graph_bytes, next.point()) {
                 let seen = &mut seen[point as usize];
                 if std::mem::replace(seen, *search) != *search {
-                    space.codes.prefetch(point);
+                    match growth {
+                        None => space.codes.prefetch(point),
+                        Some(_) => space.codes.prefetch_head(point),
+                    }
                     fresh.push(point);
                 }
             }
@@ -198,7 +205,13 @@ impl Room {
             if measured > budget {
                 return None;
             }
-            space.codes.distances(query, fresh, distances);
+            match growth {
+                None => space.codes.distances(query, fresh, distances),
+                Some(growth) => {
+                    let farthest = (f64::from(farthest.distance()) / growth) as u32;
+                    space.codes.distances_of_near(query, farthest, fresh, distances);
+                }
+            }
             for (point, distance) in fresh.iter().zip(&*distances) {
                 let near = Near::new(*distance, *point);
                 if near > farthest {
@@ -284,7 +297,8 @@ mod tests {
         };
         let (by_width, dear) = ask(Beam::of_width(32));
         let beams = (0..50).map(|step| 1.0 + f64::from(step) * 0.02);
-        let mut asked = beams.map(|slack| ask(Beam { width: 768, nearest: 20, slack }));
+        let mut asked =
+            beams.map(|slack| ask(Beam { width: 768, nearest: 20, slack, growth: None }));
         // But for a thousandth, as no two graphs are the same.
         let (_, cheap) = asked.find(|(found, _)| *found + 4 >= by_width).expect("as much is found");
         assert!(cheap < dear, "{cheap} and {dear} distances with seed {SEED}");

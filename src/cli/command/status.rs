@@ -254,7 +254,7 @@ fn index_text(state: &IndexState) -> String {
             let searched = index.searched_bytes() as f64 / 1e6;
             let on_disk = index.bytes() as f64 / 1e6;
             let Coding { code_width, kept, .. } = index.coding();
-            let Calibration { slack, distances, rerank, recall, sample } = index.calibration();
+            let Calibration { slack, distances, rerank, recall, sample, .. } = index.calibration();
             let generation = index.generation();
             let mut text = format!("{generation}: {images} images, {tail} newer, {dead} gone\n");
             text += &format!("           {searched:.1} MB searched, {on_disk:.1} MB on disk\n");

@@ -78,6 +78,29 @@ fn as_many_links_are_made_as_the_count_or_a_person_asks_for() {
 }
 
 #[test]
+fn of_wide_codes_what_their_beginning_rules_out_is_not_missed() {
+    const VECTOR: usize = 512;
+    let vectors = synthetic::vectors(3_000, VECTOR, 2);
+    let all: Vec<Embedding> = vectors.map(|v| Embedding::normalised(&v).unwrap()).collect();
+    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
+        (1..).zip(&all).try_for_each(|(n, one)| take(n, ImageId(n * 10), one.clone()))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let contents = Contents { fingerprint: MODEL, width: VECTOR, embeddings: &each };
+    let params = Params { code_width: Some(256), ..Params::default() };
+    let index = build(dir.path(), &contents, params, &Watch::none()).unwrap();
+    let growth = index.calibration().growth.expect("codes of 256 have a beginning");
+    assert!(growth > 1.0 && growth < 2.0, "{growth}");
+    let queries: Vec<_> = all.iter().step_by(30).collect();
+    let found = queries.iter().map(|query| {
+        let (expected, hits) = (exact(&all, query, 10), as_calibrated(&index, query, 10));
+        hits.iter().filter(|hit| expected.contains(&hit.id.0)).count()
+    });
+    let recall = found.sum::<usize>() as f64 / (10 * queries.len()) as f64;
+    assert!(recall >= 0.98, "{recall}");
+}
+
+#[test]
 fn every_point_finds_itself() {
     let seed = 7;
     let all = embeddings(3_000, seed);

@@ -40,7 +40,7 @@ pub(super) fn decode(
     let by_rows = || match format {
         Format::Png => stream::png(Cursor::new(bytes), wanted),
         Format::Gif => stream::gif(bytes, wanted),
-        Format::WebP => stream::webp(bytes, wanted),
+        Format::WebP => stream::webp(bytes, size, wanted),
         _ => None,
     };
     if decoder.total_bytes() > WHOLE

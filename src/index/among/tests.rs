@@ -38,7 +38,8 @@ fn recall(
 ) -> [f64; 2] {
     let among = index.among(|id| passes(id.0));
     let Depth { beam, rerank } = index.depth(10, Search::Hnsw);
-    let graph = Depth { beam: Some(beam.unwrap()), rerank: rerank.max(RERANK) };
+    assert!(beam.is_some());
+    let graph = Depth { beam, rerank: rerank.max(RERANK) };
     let (mut found, mut wanted) = ([0, 0], 0);
     for query in queries {
         let query = &all[*query];

@@ -14,14 +14,19 @@ fn embeddings(count: usize, seed: u64) -> Vec<Embedding> {
 }
 
 fn build_from(folder: &Path, embeddings: &[Embedding]) -> Index {
+    build_with(folder, embeddings, Params::default())
+}
+
+fn build_with(folder: &Path, embeddings: &[Embedding], params: Params) -> Index {
+    let width = embeddings.first().map_or(WIDTH, Embedding::width);
     let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
         for (embedding, number) in embeddings.iter().zip(1..) {
             take(number, ImageId(number * 10), embedding.clone())?;
         }
         Ok(())
     };
-    let contents = Contents { fingerprint: MODEL, width: WIDTH, embeddings: &each };
-    build(folder, &contents, Params::default(), &Watch::none()).unwrap()
+    let contents = Contents { fingerprint: MODEL, width, embeddings: &each };
+    build(folder, &contents, params, &Watch::none()).unwrap()
 }
 
 /// What a search of the graph finds, whatever the size.
@@ -66,12 +71,8 @@ fn as_many_links_are_made_as_the_count_or_a_person_asks_for() {
     let all = embeddings(300, 4);
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(build_from(dir.path(), &all).m(), 16);
-    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
-        (1..).zip(&all).try_for_each(|(number, one)| take(number, ImageId(number), one.clone()))
-    };
-    let contents = Contents { fingerprint: MODEL, width: WIDTH, embeddings: &each };
     let params = Params { m: Some(5), ..Params::default() };
-    let index = build(dir.path(), &contents, params, &Watch::none()).unwrap();
+    let index = build_with(dir.path(), &all, params);
     assert_eq!((index.m(), index.params()), (5, params));
     // The next is made so, too.
     assert_eq!(crate::index::params(dir.path(), MODEL), Some(params));
@@ -82,13 +83,9 @@ fn of_wide_codes_what_their_beginning_rules_out_is_not_missed() {
     const VECTOR: usize = 512;
     let vectors = synthetic::vectors(3_000, VECTOR, 2);
     let all: Vec<Embedding> = vectors.map(|v| Embedding::normalised(&v).unwrap()).collect();
-    let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
-        (1..).zip(&all).try_for_each(|(n, one)| take(n, ImageId(n * 10), one.clone()))
-    };
     let dir = tempfile::tempdir().unwrap();
-    let contents = Contents { fingerprint: MODEL, width: VECTOR, embeddings: &each };
     let params = Params { code_width: Some(256), ..Params::default() };
-    let index = build(dir.path(), &contents, params, &Watch::none()).unwrap();
+    let index = build_with(dir.path(), &all, params);
     let growth = index.calibration().growth.expect("codes of 256 have a beginning");
     assert!(growth > 1.0 && growth < 2.0, "{growth}");
     let queries: Vec<_> = all.iter().step_by(30).collect();

@@ -68,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::photo::decode::tests::wanted;
+    use crate::photo::stream::tests::in_blocks;
 
     const SCREEN: (u16, u16) = (31, 25);
 
@@ -95,11 +96,7 @@ mod tests {
             let (scale, small) = gif(Cursor::new(&bytes), &wanted(2)).unwrap();
             assert!((scale - 1.0 / 3.0).abs() < 1e-12);
             let whole = image::load_from_memory_with_format(&bytes, ImageFormat::Gif).unwrap();
-            let mut blocks = Blocks::new((31, 25), 4, &wanted(2)).unwrap();
-            whole.to_rgba8().rows().for_each(|row| {
-                blocks.add(&row.flat_map(|pixel| pixel.0).collect::<Vec<u8>>());
-            });
-            let expected = blocks.finish().unwrap().1;
+            let expected = in_blocks(&whole, &wanted(2));
             assert_eq!(small, expected, "{size:?} at {place:?}, interlaced: {interlaced}");
             assert!(matches!(small, DynamicImage::ImageRgba8(_)));
         }

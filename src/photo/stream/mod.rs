@@ -123,7 +123,7 @@ impl Blocks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Cursor;
 
     use image::{ImageFormat, Rgba, RgbaImage};
@@ -137,6 +137,18 @@ mod tests {
             let alpha = if (x / 3 + y / 3) % 2 == 0 { 255 } else { (x * 8) as u8 };
             Rgba([(x * 8) as u8, (y * 10) as u8, (x * y % 251) as u8, alpha])
         }))
+    }
+
+    /// A picture that was decoded whole, made smaller as its rows would be.
+    pub(in crate::photo::stream) fn in_blocks(
+        whole: &DynamicImage,
+        wanted: &Wanted<'_>,
+    ) -> DynamicImage {
+        let (size, channels) = ((whole.width(), whole.height()), whole.color().channel_count());
+        let mut blocks = Blocks::new(size, usize::from(channels), wanted).unwrap();
+        let row_bytes = size.0 as usize * usize::from(channels);
+        whole.as_bytes().chunks_exact(row_bytes).for_each(|row| blocks.add(row));
+        blocks.finish().unwrap().1
     }
 
     fn small_png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {

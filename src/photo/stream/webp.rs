@@ -5,19 +5,19 @@ use image_webp::vp8::{Frame, Vp8Decoder};
 use super::{Blocks, Small};
 use crate::photo::wanted::Wanted;
 
-/// Decodes a still WebP with loss and without alpha; `None` for any other, and where that does not work or saves
-/// nothing.
-pub(in crate::photo) fn webp(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
-    let coded = coded(bytes)?;
-    let (width, height) = size(coded)?;
+/// Decodes a still WebP with loss and without alpha that is of that size by its container, too; `None` for any other,
+/// and where that does not work or saves nothing.
+pub(in crate::photo) fn webp(
+    bytes: &[u8],
+    (width, height): (u32, u32),
+    wanted: &Wanted<'_>,
+) -> Option<Small> {
+    let coded = coded(bytes).filter(|coded| size(coded) == Some((width, height)))?;
     let mut blocks = Blocks::new((width, height), 3, wanted)?;
     let planes =
         u64::from(width.next_multiple_of(16)) * u64::from(height.next_multiple_of(16)) * 3 / 2;
     let _permit = wanted.room_for(planes).ok()?;
     let frame = Vp8Decoder::decode_frame(coded).ok()?;
-    if (u32::from(frame.width), u32::from(frame.height)) != (width, height) {
-        return None;
-    }
     let mut row = Vec::with_capacity(3 * width as usize);
     for y in 0..height as usize {
         colour(&frame, y, &mut row)?;
@@ -58,11 +58,9 @@ fn colour(frame: &Frame, y: usize, row: &mut Vec<u8>) -> Option<()> {
     let width = usize::from(frame.width);
     let stride = width.next_multiple_of(16);
     let luma = frame.ybuf.get(y * stride..)?.get(..width)?;
-    let half = |plane: &'_ [u8]| -> Option<std::ops::Range<usize>> {
-        let start = y / 2 * (stride / 2);
-        (plane.len() >= start + stride / 2).then_some(start..start + stride / 2)
-    };
-    let (u, v) = (&frame.ubuf[half(&frame.ubuf)?], &frame.vbuf[half(&frame.vbuf)?]);
+    let half = stride / 2;
+    let u = frame.ubuf.get(y / 2 * half..)?.get(..half)?;
+    let v = frame.vbuf.get(y / 2 * half..)?.get(..half)?;
     row.clear();
     for ((luma, u), v) in luma.chunks(2).zip(u).zip(v) {
         let times = |value: u8, factor: i32| (i32::from(value) * factor) >> 8;
@@ -85,25 +83,18 @@ mod tests {
 
     use super::*;
     use crate::photo::decode::tests::wanted;
+    use crate::photo::stream::tests::in_blocks;
 
     const LOSSY: &[u8] = include_bytes!("../../../tests/reference/golden/turned.webp");
 
     #[test]
     fn rows_are_nearly_those_of_the_whole() {
-        let whole =
-            image::load_from_memory_with_format(LOSSY, ImageFormat::WebP).unwrap().to_rgb8();
-        let (_, small) = webp(LOSSY, &wanted(8)).unwrap();
-        let mut blocks = Blocks::new(whole.dimensions(), 3, &wanted(8)).unwrap();
-        whole.rows().for_each(|row| {
-            blocks.add(&row.flat_map(|pixel| pixel.0).collect::<Vec<u8>>());
-        });
-        let expected = blocks.finish().unwrap().1.to_rgb8();
-        let apart = small
-            .to_rgb8()
-            .iter()
-            .zip(expected.iter())
-            .map(|(a, b)| a.abs_diff(*b))
-            .collect::<Vec<_>>();
+        let whole = image::load_from_memory_with_format(LOSSY, ImageFormat::WebP).unwrap();
+        let (_, small) = webp(LOSSY, (whole.width(), whole.height()), &wanted(8)).unwrap();
+        let expected = in_blocks(&whole, &wanted(8));
+        let (small, expected) = (small.to_rgb8(), expected.to_rgb8());
+        let apart = small.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b));
+        let apart: Vec<u8> = apart.collect();
         let mean = apart.iter().map(|d| f64::from(*d)).sum::<f64>() / apart.len() as f64;
         let most = apart.into_iter().max();
         assert!(mean < 0.5 && most <= Some(6), "{mean} in the mean, {most:?} at most");
@@ -111,17 +102,21 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_of_another_kind_is_left_to_the_others() {
-        let golden = |bytes: &[u8]| webp(bytes, &wanted(2)).is_none();
-        assert!(golden(include_bytes!("../../../tests/reference/golden/alpha.webp")));
-        assert!(golden(include_bytes!("../../../tests/reference/golden/lossless.webp")));
+        let by_header = |bytes: &[u8]| coded(bytes).and_then(size).unwrap_or((1, 1));
+        let small = |bytes: &[u8]| webp(bytes, by_header(bytes), &wanted(2));
+        assert!(small(include_bytes!("../../../tests/reference/golden/alpha.webp")).is_none());
+        assert!(small(include_bytes!("../../../tests/reference/golden/lossless.webp")).is_none());
         for cut in (0..LOSSY.len() / 2).step_by(7) {
-            assert!(golden(&LOSSY[..cut]), "{cut}");
+            assert!(small(&LOSSY[..cut]).is_none(), "{cut}");
         }
         for at in 12..60 {
             let mut flipped = LOSSY.to_vec();
             flipped[at] ^= 0x55;
             // Whatever it gives, it does not panic.
-            let _ = webp(&flipped, &wanted(2));
+            let _ = small(&flipped);
         }
+        let (width, height) = by_header(LOSSY);
+        assert!(small(LOSSY).is_some());
+        assert!(webp(LOSSY, (width, height + 1), &wanted(2)).is_none(), "its container says so");
     }
 }

@@ -77,6 +77,10 @@ impl Features {
 }
 
 impl Embedding {
+    /// By how much the cosine of the same two vectors may differ with the way it is computed: an index keeps them in
+    /// 24 bits a component.
+    pub const ROUNDING: f32 = 2e-7;
+
     /// Normalises `values` to length 1.
     ///
     /// # Errors

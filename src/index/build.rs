@@ -11,8 +11,9 @@ use super::codes::{Codes, row_bytes};
 use super::generation::Draft;
 use super::graph::{Graph, Lists};
 use super::link::{Links, link};
-use super::manifest::{CODER, CODES, Coding, FORMAT, GRAPH, IDS, Manifest, VECTORS};
+use super::manifest::{CODER, CODES, Coding, FINE, FORMAT, GRAPH, IDS, Manifest, ROUGH};
 use super::open::{Index, open};
+use super::planes;
 use super::search::{Scratch, Space};
 use super::vectors::Vectors;
 use super::{Params, Unusable};
@@ -20,6 +21,9 @@ use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 use crate::record::{ImageId, ModelFingerprint};
+
+/// The vectors in single precision, which go away when the index is built.
+const FLOATS: &str = "vectors.f32";
 
 /// Vectors turned into codes between two looks at whether to stop.
 const CHUNK: usize = 4_096;
@@ -40,7 +44,8 @@ pub type EachEmbedding<'a> =
 
 /// Builds an index in `folder` and publishes it; the one that was there serves until then.
 ///
-/// Only one vector is held at a time; the rest lies in the files, mapped. The codes of two builds of the
+/// Only one vector is held at a time; the rest lies in the files, mapped. While it is built they take the room of the
+/// vectors in single precision, too. The codes of two builds of the
 /// same embeddings are the same; the graphs are not, as insertion runs on all of rayon's threads and
 /// levels are drawn at random, but of the same quality.
 ///
@@ -56,8 +61,8 @@ pub fn build(
     let Contents { fingerprint, width, .. } = *contents;
     let draft = Draft::begin(folder)?;
     let Written { count, last_sequence } = write_vectors(&draft, contents, watch)?;
-    let mapped = draft.map(VECTORS)?;
-    let vectors = Vectors::mapped(&mapped, width);
+    let floats = draft.map(FLOATS)?;
+    let vectors = Vectors::mapped(&floats, width);
 
     let coder::Learned { coder, kept } = coder::learn(vectors, params.code_width);
     draft.write(CODER, &coder.to_bytes())?;
@@ -74,6 +79,8 @@ pub fn build(
     let graph = Graph::parse(&graph_bytes, count).expect("it was written just now");
     let space = Space { graph: &graph, graph_bytes: &graph_bytes, codes };
     let calibration = calibrate(&space, &Scratch::default(), vectors, params.recall);
+    drop(floats);
+    draft.remove(FLOATS)?;
 
     let coding = Coding { learned: coder.is_learned(), code_width: coder.code_width(), kept };
     draft.publish(Manifest {
@@ -102,21 +109,26 @@ struct Written {
 
 /// Writes vectors and ids in a stream.
 fn write_vectors(draft: &Draft, contents: &Contents<'_>, watch: &Watch<'_>) -> Result<Written> {
-    let (mut vectors, mut ids) = (draft.create(VECTORS)?, draft.create(IDS)?);
+    let (mut floats, mut ids) = (draft.create(FLOATS)?, draft.create(IDS)?);
+    let (mut rough, mut fine) = (draft.create(ROUGH)?, draft.create(FINE)?);
     let mut written = Written { count: 0, last_sequence: 0 };
-    let mut row = Vec::with_capacity(4 * contents.width);
+    let [mut row, mut rough_row, mut fine_row] = [const { Vec::new() }; 3];
     (contents.embeddings)(&mut |sequence, id, embedding| {
         watch.check()?;
         row.clear();
         row.extend(embedding.as_slice().iter().flat_map(|v| v.to_le_bytes()));
-        vectors.write(&row)?;
+        floats.write(&row)?;
+        planes::split(embedding.as_slice(), &mut rough_row, &mut fine_row);
+        rough.write(&rough_row)?;
+        fine.write(&fine_row)?;
         ids.write(&id.0.to_le_bytes())?;
         written.count += 1;
         written.last_sequence = written.last_sequence.max(sequence);
         Ok(())
     })?;
-    vectors.finish()?;
-    ids.finish()?;
+    for file in [floats, rough, fine, ids] {
+        file.finish()?;
+    }
     Ok(written)
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coder::spread;
 use super::codes::Near;
+use super::planes::rough_row_bytes;
 use super::search::{Beam, Scratch, Space};
 use super::vectors::Vectors;
 
@@ -91,8 +92,8 @@ pub(super) fn calibrate(
     }
     let sample = spread(vectors.len(), SAMPLE);
     let truth = exact(vectors, &sample);
-    // What both cost is what they read.
-    let (code_bytes, vector_bytes) = (space.codes.row_bytes(), size_of::<f32>() * vectors.width());
+    // What both cost is what they read; what the ten best take besides is the same for all.
+    let (code_bytes, vector_bytes) = (space.codes.row_bytes(), rough_row_bytes(vectors.width()));
     let cost = |found: &Calibration| found.distances * code_bytes + found.rerank * vector_bytes;
     let growth = growth(space, scratch, &sample);
     let mut best: Option<(bool, Calibration)> = None;

@@ -51,6 +51,12 @@ impl Draft {
         unsafe { Mmap::map(&file) }.map_err(Error::io("map", &path))
     }
 
+    /// Deletes a file that is not to be published.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.draft.path().join(name);
+        fs::remove_file(&path).map_err(Error::io("delete", &path))
+    }
+
     /// Publishes it: from the rename of the manifest on, it is the index. What came before is deleted.
     pub(super) fn publish(self, mut manifest: Manifest) -> Result<()> {
         for name in FILES {

@@ -2,22 +2,27 @@
 //!
 //! ```text
 //! header   16 u32: magic, version, count, degree of the base layer, degree above, entry, layers above, 0 …
-//! base     count × degree u32, neighbours of point i, ends with NONE where there are fewer
-//! above    for each layer, lowest first: n u32, then n point numbers ascending, then n × degree u32
+//! base     count × degree links, neighbours of point i, ends with NONE where there are fewer
+//! above    for each layer, lowest first: n u32, then n point numbers ascending, then n × degree links
 //! ```
 //!
-//! All little-endian. [`Graph::parse`] checks every size, and every read checks its bound, so that a
+//! All little-endian; a link is a point's number in three bytes, of more than 16 million points in four. [`Graph::parse`] checks every size, and every read checks its bound, so that a
 //! damaged file gives fewer neighbours and nothing worse.
 
 use super::codes::prefetch;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"lkng");
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// One cache line, so that the rows of a usual degree begin at one, too.
 const HEADER: usize = 16 * 4;
 
-/// Fills a row that has fewer neighbours than places.
+/// Fills a row that has fewer neighbours than places; as much of it as a link has.
 const NONE: u32 = u32::MAX;
+
+/// Bytes of a link to one of so many points.
+const fn link_bytes(count: usize) -> usize {
+    if count < 0xff_ffff { 3 } else { 4 }
+}
 
 /// A graph as it is built: neighbours by layer.
 #[derive(Debug, Default)]
@@ -45,22 +50,23 @@ impl Lists {
             self.entry,
             self.above.len() as u32,
         ];
-        let mut bytes = Vec::with_capacity(HEADER + self.base.len() * base_degree * 4);
-        let mut put = |number: u32| bytes.extend(number.to_le_bytes());
-        numbers.into_iter().chain([0; HEADER / 4 - 7]).for_each(&mut put);
-        let padded = |row: &[u32], degree| {
-            let padding = std::iter::repeat_n(NONE, degree - row.len());
-            row.iter().copied().chain(padding).collect::<Vec<u32>>()
+        let link_bytes = link_bytes(self.base.len());
+        let mut bytes = Vec::with_capacity(HEADER + self.base.len() * base_degree * link_bytes);
+        let put = |bytes: &mut Vec<u8>, number: u32| bytes.extend(number.to_le_bytes());
+        numbers.into_iter().chain([0; HEADER / 4 - 7]).for_each(|number| put(&mut bytes, number));
+        let put_links = |bytes: &mut Vec<u8>, row: &[u32], degree: usize| {
+            let padding = std::iter::repeat_n(&NONE, degree - row.len());
+            for link in row.iter().chain(padding) {
+                bytes.extend(&link.to_le_bytes()[..link_bytes]);
+            }
         };
         for row in &self.base {
-            padded(row, base_degree).into_iter().for_each(&mut put);
+            put_links(&mut bytes, row, base_degree);
         }
         for layer in &self.above {
-            put(layer.len() as u32);
-            layer.iter().for_each(|(point, _)| put(*point));
-            for (_, row) in layer {
-                padded(row, above_degree).into_iter().for_each(&mut put);
-            }
+            put(&mut bytes, layer.len() as u32);
+            layer.iter().for_each(|(point, _)| put(&mut bytes, *point));
+            layer.iter().for_each(|(_, row)| put_links(&mut bytes, row, above_degree));
         }
         bytes
     }
@@ -70,6 +76,7 @@ impl Lists {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Graph {
     count: usize,
+    link_bytes: usize,
     base_degree: usize,
     above_degree: usize,
     entry: u32,
@@ -96,25 +103,28 @@ impl Graph {
             return Err("begins at a point that is not there".to_owned());
         }
         let (base_degree, above_degree) = (base_degree as usize, above_degree as usize);
-        let size = |rows: usize, degree: usize| {
-            rows.checked_mul(degree)
-                .and_then(|n| n.checked_mul(4))
+        let link_bytes = link_bytes(count);
+        let size = |rows: usize, row_bytes: Option<usize>| {
+            row_bytes
+                .and_then(|bytes| bytes.checked_mul(rows))
                 .ok_or_else(|| "has impossible sizes".to_owned())
         };
-        let mut at = HEADER + size(count, base_degree)?;
+        let mut at = HEADER + size(count, base_degree.checked_mul(link_bytes))?;
+        let above_bytes = above_degree.checked_mul(link_bytes).and_then(|row| row.checked_add(4));
         let mut above = Vec::new();
         for _ in 0..layers {
             let points = number(at)? as usize;
             above.push((at + 4, points));
             at = at
-                .checked_add(4 + size(points, above_degree + 1)?)
+                .checked_add(4)
+                .and_then(|at| at.checked_add(size(points, above_bytes).ok()?))
                 .filter(|end| *end <= bytes.len())
                 .ok_or_else(|| "ends early".to_owned())?;
         }
         if at != bytes.len() {
             return Err(format!("has {} bytes, expected {at}", bytes.len()));
         }
-        Ok(Self { count, base_degree, above_degree, entry, above })
+        Ok(Self { count, link_bytes, base_degree, above_degree, entry, above })
     }
 
     /// Where a search begins.
@@ -130,14 +140,16 @@ impl Graph {
     /// The neighbours of a point in the base layer.
     #[inline(always)]
     pub(super) fn base<'a>(&self, bytes: &'a [u8], point: u32) -> impl Iterator<Item = u32> + 'a {
-        self.row(bytes, HEADER + point as usize * self.base_degree * 4, self.base_degree)
+        let row_bytes = self.base_degree * self.link_bytes;
+        self.row(bytes, HEADER + point as usize * row_bytes, row_bytes)
     }
 
     /// Asks for the neighbours of a point in the base layer, which will be read soon.
     #[inline(always)]
     pub(super) fn prefetch(&self, bytes: &[u8], point: u32) {
-        let at = HEADER + point as usize * self.base_degree * 4;
-        for line in (at..at + self.base_degree * 4).step_by(64) {
+        let row_bytes = self.base_degree * self.link_bytes;
+        let at = HEADER + point as usize * row_bytes;
+        for line in (at..at + row_bytes).step_by(64) {
             if let Some(byte) = bytes.get(line) {
                 prefetch(byte);
             }
@@ -154,16 +166,26 @@ impl Graph {
         let (at, points) = self.above[layer];
         let slot = partition_point(points, |i| read(bytes, at + i * 4).is_some_and(|p| p < point));
         let found = slot < points && read(bytes, at + slot * 4) == Some(point);
-        let degree = if found { self.above_degree } else { 0 };
-        self.row(bytes, at + (points + slot * self.above_degree) * 4, degree)
+        let row_bytes = self.above_degree * self.link_bytes;
+        let start = at + points * 4 + slot * row_bytes;
+        self.row(bytes, start, if found { row_bytes } else { 0 })
     }
 
     #[inline(always)]
-    fn row<'a>(&self, bytes: &'a [u8], at: usize, degree: usize) -> impl Iterator<Item = u32> + 'a {
+    fn row<'a>(
+        &self,
+        bytes: &'a [u8],
+        at: usize,
+        row_bytes: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
         let count = self.count;
-        let row = bytes.get(at..at + degree * 4).unwrap_or_default();
-        let (numbers, _) = row.as_chunks::<4>();
-        numbers.iter().map(|n| u32::from_le_bytes(*n)).take_while(move |n| (*n as usize) < count)
+        let row = bytes.get(at..at + row_bytes).unwrap_or_default();
+        let links = row.chunks_exact(self.link_bytes).map(|link| match *link {
+            [a, b, c] => u32::from_le_bytes([a, b, c, 0]),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+            _ => NONE,
+        });
+        links.take_while(move |link| (*link as usize) < count)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Calibration, Params, Unusable};
 use crate::record::ModelFingerprint;
 
 /// The format of the files; another one is built anew.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
 /// Since this one a person can say how many links there shall be; before, 16 were written down whatever the count.
 const FORMAT_OF_M: u32 = 5;
@@ -20,10 +20,11 @@ pub(super) const CODER: &str = "coder.bin";
 pub(super) const CODES: &str = "codes.bin";
 pub(super) const GRAPH: &str = "graph.bin";
 pub(super) const IDS: &str = "ids.bin";
-pub(super) const VECTORS: &str = "vectors.bin";
+pub(super) const ROUGH: &str = "rough.bin";
+pub(super) const FINE: &str = "fine.bin";
 
 /// All files of a generation.
-pub(super) const FILES: [&str; 5] = [CODER, CODES, GRAPH, IDS, VECTORS];
+pub(super) const FILES: [&str; 6] = [CODER, CODES, GRAPH, IDS, ROUGH, FINE];
 
 /// What codes are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! The search index: a disposable cache made from the catalog. The only room that uses `hnsw_rs`.
 //!
 //! ```text
-//! embeddings ─▶ vectors.bin ─▶ coder.bin (principal components) ─▶ codes.bin (7 bits a component)
-//!                                             hnsw_rs drafts, we refine ─▶ graph.bin (frozen)
+//! embeddings ─▶ vectors ─▶ coder.bin (principal components) ─▶ codes.bin (7 bits a component)
+//!        │                                hnsw_rs drafts, we refine ─▶ graph.bin (frozen)
+//!        └───▶ rough.bin, fine.bin (the vectors, 24 bits a component)
 //! ```
 //!
 //! Codes choose candidates, by the graph or by a scan of all; the vectors order them. All files are
@@ -23,6 +24,7 @@ mod manifest;
 mod open;
 mod order;
 mod pca;
+mod planes;
 mod refine;
 mod scan;
 mod search;

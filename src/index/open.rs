@@ -10,10 +10,10 @@ use super::calibrate::scaled;
 use super::coder::Coder;
 use super::codes::{Codes, Near, row_bytes};
 use super::graph::Graph;
-use super::manifest::{self, CODER, CODES, FILES, GRAPH, IDS, MANIFEST, Manifest, VECTORS};
+use super::manifest::{self, CODER, CODES, FILES, FINE, GRAPH, IDS, MANIFEST, Manifest, ROUGH};
+use super::planes::{Planes, fine_row_bytes, rough_row_bytes};
 use super::scan::{scan, scan_some};
 use super::search::{Beam, Scratch, Space};
-use super::vectors::Vectors;
 use super::{Calibration, Coding, Params, Unusable};
 use crate::embedding::Embedding;
 use crate::record::{Hit, ImageId, ModelFingerprint};
@@ -70,7 +70,8 @@ pub struct Index {
     codes: Mmap,
     graph_bytes: Mmap,
     ids: Mmap,
-    vectors: Mmap,
+    rough: Mmap,
+    fine: Mmap,
     scratch: Scratch,
 }
 
@@ -104,7 +105,8 @@ pub fn open(folder: &Path, fingerprint: ModelFingerprint, width: usize) -> Resul
             return Err(damaged(name, "has another size than was written".to_owned()));
         }
         let large = matches!(name, CODES | GRAPH) && record.bytes > HASH_UP_TO;
-        if name != VECTORS && !large && !is_as_written(&mapped, &record.blake3) {
+        let vectors = matches!(name, ROUGH | FINE);
+        if !vectors && !large && !is_as_written(&mapped, &record.blake3) {
             return Err(damaged(name, "has other bytes than were written".to_owned()));
         }
         Ok(mapped)
@@ -119,11 +121,13 @@ pub fn open(folder: &Path, fingerprint: ModelFingerprint, width: usize) -> Resul
     let coder = Coder::parse(&map(CODER)?, width).map_err(|what| damaged(CODER, what))?;
     let codes = rows(CODES, row_bytes(coder.code_width()))?;
     let ids = rows(IDS, size_of::<i64>())?;
-    let vectors = rows(VECTORS, width * size_of::<f32>())?;
+    let rough = rows(ROUGH, rough_row_bytes(width))?;
+    let fine = rows(FINE, fine_row_bytes(width))?;
     let graph_bytes = map(GRAPH)?;
     let graph = Graph::parse(&graph_bytes, manifest.count).map_err(|what| damaged(GRAPH, what))?;
     let scratch = Scratch::default();
-    Ok(Index { folder: here, manifest, coder, graph, codes, graph_bytes, ids, vectors, scratch })
+    let folder = here;
+    Ok(Index { folder, manifest, coder, graph, codes, graph_bytes, ids, rough, fine, scratch })
 }
 
 /// As many distances, measured by a search of the graph, as are worth a scan of `count` codes.
@@ -192,8 +196,9 @@ impl Index {
     /// # Errors
     /// [`Unusable::Damaged`], naming the first file that differs.
     pub fn verify(&self) -> Result<(), Unusable> {
-        let bytes: [&[u8]; 5] =
-            [&self.coder.to_bytes(), &self.codes, &self.graph_bytes, &self.ids, &self.vectors];
+        let coder = self.coder.to_bytes();
+        let bytes: [&[u8]; 6] =
+            [&coder, &self.codes, &self.graph_bytes, &self.ids, &self.rough, &self.fine];
         for (name, bytes) in FILES.into_iter().zip(bytes) {
             if !is_as_written(bytes, &self.manifest.files[name].blake3) {
                 return Err(self.damaged(name, "has other bytes than were written"));
@@ -219,7 +224,8 @@ impl Index {
         Depth { beam: Some(calibration.beam(k)), rerank: scaled(calibration.rerank, k) }
     }
 
-    /// Up to `k` images near the query, best first, equal ones by id, with their exact cosines.
+    /// Up to `k` images near the query, best first, equal ones by id, with their cosines, off by
+    /// [`Embedding::ROUNDING`] at most.
     ///
     /// # Errors
     /// [`Unusable::Damaged`] when a vector that it comes upon is.
@@ -300,8 +306,8 @@ impl Index {
         near
     }
 
-    pub(super) fn vectors(&self) -> Vectors<'_> {
-        Vectors::mapped(&self.vectors, self.manifest.width)
+    pub(super) fn vectors(&self) -> Planes<'_> {
+        Planes::new(&self.rough, &self.fine, self.manifest.width)
     }
 
     pub(super) fn id(&self, point: u32) -> ImageId {

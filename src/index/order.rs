@@ -2,14 +2,15 @@
 
 use super::Unusable;
 use super::codes::Near;
-use super::manifest::VECTORS;
+use super::manifest::{FINE, ROUGH};
 use super::open::Index;
+use super::planes::{Query, Rough};
 use super::share::share;
 use crate::embedding::Embedding;
 use crate::record::Hit;
 
 /// How many rows ahead vectors are asked for.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Vectors that are worth a task, and of how many on others are asked to help: of fewer they would come too late.
 const TASK: usize = 16;
@@ -21,6 +22,25 @@ const FIRST: usize = 32;
 /// How many standard deviations less than usual the components that codes leave out may add to a distance.
 const DEVIATIONS: f64 = 3.0;
 
+/// What codes chose, and what the rough bits of its vector say.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    near: Near,
+    rough: Rough,
+}
+
+impl Candidate {
+    /// The cosine that it has at least.
+    fn least(&self) -> f64 {
+        self.rough.cosine - self.rough.margin
+    }
+
+    /// The cosine that it has at most.
+    fn most(&self) -> f64 {
+        self.rough.cosine + self.rough.margin
+    }
+}
+
 impl Index {
     /// The `k` best of some points by their vectors.
     pub(super) fn order(
@@ -29,8 +49,9 @@ impl Index {
         points: &[u32],
         k: usize,
     ) -> Result<Vec<Hit>, Unusable> {
+        let query = Query::new(query);
         let points: Vec<Near> = points.iter().map(|point| Near::new(0, *point)).collect();
-        self.best(self.scored(query, &points, points.len() >= SHARED_FROM), k)
+        self.best(&query, self.candidates(&query, &points)?, k)
     }
 
     /// The `k` best by their vectors of those that the codes chose, `near`, nearest by their codes first; without a look
@@ -41,83 +62,114 @@ impl Index {
         near: &[Near],
         k: usize,
     ) -> Result<Vec<Hit>, Unusable> {
-        self.best(self.scored_near(query, near, k), k)
+        let query = Query::new(query);
+        self.best(&query, self.candidates_near(&query, near, k)?, k)
     }
 
-    /// Those of `near` that may be among the `k` best, with their cosines. A vector is farther than its code by what the
-    /// code leaves out, which is much the same for all: so once there are `k`, it is clear how near a code must be.
-    fn scored_near(&self, query: &Embedding, near: &[Near], k: usize) -> Option<Vec<(Hit, Near)>> {
-        let shared = near.len() >= SHARED_FROM;
+    /// Those of `near` that may be among the `k` best. A vector is farther than its code by what the code leaves out,
+    /// which is much the same for all: so once there are `k`, it is clear how near a code must be.
+    fn candidates_near(
+        &self,
+        query: &Query<'_>,
+        near: &[Near],
+        k: usize,
+    ) -> Result<Vec<Candidate>, Unusable> {
         let step = f64::from(self.coder.step()).powi(2);
         let by_code = |near: &Near| f64::from(near.distance()) * step;
-        let by_vector = |hit: &Hit| 2.0 - 2.0 * f64::from(hit.score);
-        let (mut scored, mut rest) = (Vec::with_capacity(near.len()), near);
+        let by_vector = |candidate: &Candidate| 2.0 - 2.0 * candidate.rough.cosine;
+        let (mut seen, mut rest) = (Vec::with_capacity(near.len()), near);
         let mut at_once = FIRST.max(k.saturating_mul(2));
         while !rest.is_empty() {
             let (now, later) = rest.split_at(at_once.min(rest.len()));
-            scored.extend(self.scored(query, now, shared)?);
+            seen.extend(self.candidates(query, now)?);
             rest = later;
             at_once = FIRST.max(k) / 2;
-            let Some(next) = rest.first().filter(|_| (1..=scored.len()).contains(&k)) else {
+            let Some(next) = rest.first().filter(|_| (1..=seen.len()).contains(&k)) else {
                 continue;
             };
             let (mut sum, mut squares) = (0.0, 0.0);
-            for (hit, near) in &scored {
-                let left_out = by_vector(hit) - by_code(near);
+            for candidate in &seen {
+                let left_out = by_vector(candidate) - by_code(&candidate.near);
                 sum += left_out;
                 squares += left_out * left_out;
             }
-            let mean = sum / scored.len() as f64;
-            let deviation = (squares / scored.len() as f64 - mean * mean).max(0.0).sqrt();
+            let mean = sum / seen.len() as f64;
+            let deviation = (squares / seen.len() as f64 - mean * mean).max(0.0).sqrt();
             let least = (mean - DEVIATIONS * deviation).max(0.0);
-            let (_, (last, _), _) =
-                scored.select_nth_unstable_by(k - 1, |(a, _), (b, _)| Hit::best_first(a, b));
-            if by_code(next) + least > by_vector(last) {
+            let (_, last, _) =
+                seen.select_nth_unstable_by(k - 1, |a, b| b.least().total_cmp(&a.least()));
+            if by_code(next) + least > 2.0 - 2.0 * last.least() {
                 break;
             }
         }
-        Some(scored)
+        Ok(seen)
     }
 
-    /// The `k` best, best first.
-    fn best(&self, scored: Option<Vec<(Hit, Near)>>, k: usize) -> Result<Vec<Hit>, Unusable> {
-        let damaged = || self.damaged(VECTORS, "holds a vector that is none");
-        let mut hits = scored.ok_or_else(damaged)?;
-        hits.sort_unstable_by(|(a, _), (b, _)| Hit::best_first(a, b));
+    /// The `k` best, best first: of those that may be, by all bits of their vectors.
+    fn best(
+        &self,
+        query: &Query<'_>,
+        mut candidates: Vec<Candidate>,
+        k: usize,
+    ) -> Result<Vec<Hit>, Unusable> {
+        if (1..candidates.len()).contains(&k) {
+            let (_, last, _) =
+                candidates.select_nth_unstable_by(k - 1, |a, b| b.least().total_cmp(&a.least()));
+            let least = last.least();
+            candidates.retain(|candidate| candidate.most() >= least);
+        }
+        let vectors = self.vectors();
+        let hit = |candidate: &Candidate| {
+            let point = candidate.near.point();
+            vectors.cosine(query, point).map(|score| Hit { id: self.id(point), score })
+        };
+        let point = |candidate: &Candidate| candidate.near.point();
+        let hits = read_ahead(&candidates, |next| vectors.prefetch_fine(point(next)), hit);
+        let mut hits = hits.ok_or_else(|| self.damaged(FINE, "holds a vector that is none"))?;
+        hits.sort_unstable_by(Hit::best_first);
         hits.truncate(k);
-        let vectors = self.vectors();
-        if !hits.iter().all(|(_, near)| vectors.is_sound(near.point())) {
-            return Err(damaged());
-        }
-        Ok(hits.into_iter().map(|(hit, _)| hit).collect())
+        Ok(hits)
     }
 
-    /// Some points with their cosines, in no order; `None` when one has none.
-    fn scored(&self, query: &Embedding, near: &[Near], shared: bool) -> Option<Vec<(Hit, Near)>> {
-        if !shared {
-            return self.scored_here(query, near);
-        }
-        let parts: Vec<&[Near]> = near.chunks(TASK).collect();
-        let scored = share(parts.len(), |tasks| {
-            tasks.map(|task| self.scored_here(query, parts[task])).collect::<Option<Vec<_>>>()
-        });
-        let scored = scored.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(scored.into_iter().flatten().flatten().collect())
-    }
-
-    /// As [`Index::scored`], in their order, by this thread alone.
-    fn scored_here(&self, query: &Embedding, near: &[Near]) -> Option<Vec<(Hit, Near)>> {
+    /// Some of what the codes chose, with their cosines by the rough bits, in the same order.
+    fn candidates(&self, query: &Query<'_>, near: &[Near]) -> Result<Vec<Candidate>, Unusable> {
         let vectors = self.vectors();
-        near.iter().take(AHEAD).for_each(|near| vectors.prefetch(near.point()));
-        let scored = near.iter().enumerate().map(|(i, this)| {
-            if let Some(later) = near.get(i + AHEAD) {
-                vectors.prefetch(later.point());
-            }
-            let score = vectors.cosine(query, this.point())?;
-            Some((Hit { id: self.id(this.point()), score }, *this))
-        });
-        scored.collect()
+        let candidate = |near: &Near| {
+            vectors.rough(query, near.point()).map(|rough| Candidate { near: *near, rough })
+        };
+        let candidates = read_ahead(near, |next| vectors.prefetch_rough(next.point()), candidate);
+        candidates.ok_or_else(|| self.damaged(ROUGH, "holds a vector that is none"))
     }
+}
+
+/// What `read` makes of each item, in their order, with `ask` called for the items some rows ahead; of many, on several
+/// threads. `None` when it makes none.
+fn read_ahead<I: Sync, T: Send>(
+    items: &[I],
+    ask: impl Fn(&I) + Sync,
+    read: impl Fn(&I) -> Option<T> + Sync,
+) -> Option<Vec<T>> {
+    let here = |items: &[I]| -> Option<Vec<T>> {
+        items.iter().take(AHEAD).for_each(&ask);
+        let later = items.iter().map(Some).skip(AHEAD).chain(std::iter::repeat(None));
+        let both = items.iter().zip(later);
+        both.map(|(item, later)| {
+            later.into_iter().for_each(&ask);
+            read(item)
+        })
+        .collect()
+    };
+    if items.len() < SHARED_FROM {
+        return here(items);
+    }
+    let tasks: Vec<&[I]> = items.chunks(TASK).collect();
+    let parts = share(tasks.len(), |numbers| {
+        numbers.map(|number| Some((number, here(tasks[number])?))).collect::<Option<Vec<_>>>()
+    });
+    let parts = parts.into_iter().collect::<Option<Vec<_>>>()?;
+    let mut parts: Vec<(usize, Vec<T>)> = parts.into_iter().flatten().collect();
+    parts.sort_unstable_by_key(|(number, _)| *number);
+    Some(parts.into_iter().flat_map(|(_, read)| read).collect())
 }
 
 #[cfg(test)]
@@ -150,7 +202,7 @@ mod tests {
             let depth = index.depth(10, Search::Exact);
             let near = index.near(&index.coder.encode(query.as_slice()), depth, None);
             assert_eq!(near.len(), 100);
-            looked_at += index.scored_near(query, &near, 10).unwrap().len();
+            looked_at += index.candidates_near(&Query::new(query), &near, 10).unwrap().len();
             let points: Vec<u32> = near.iter().map(|near| near.point()).collect();
             let best = index.order(query, &points, 10).unwrap();
             let found = index.order_near(query, &near, 10).unwrap();

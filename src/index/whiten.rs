@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Unusable;
 use super::coder::spread;
-use super::manifest::VECTORS;
+use super::manifest::ROUGH;
 use super::open::Index;
 use super::pca;
 use super::vectors::Vectors;
@@ -47,12 +47,8 @@ pub struct Whitening {
 impl Whitening {
     /// Learns from vectors of `width` components, one after the other; `None` from fewer than 32.
     pub fn learn(vectors: &[f32], width: usize) -> Option<Self> {
-        Self::learn_from(Vectors::of(vectors, width))
-    }
-
-    fn learn_from(vectors: Vectors<'_>) -> Option<Self> {
+        let vectors = Vectors::of(vectors, width);
         let sample = spread(vectors.len(), LEARN_FROM);
-        let width = vectors.width();
         let count = COMPONENTS.min(sample.len() / VECTORS_A_COMPONENT).min(width);
         if count < LEAST.min(width) || sample.is_empty() {
             return None;
@@ -90,7 +86,12 @@ impl Whitening {
 impl Index {
     /// Learns from the vectors of the index; `None` from fewer than 32.
     pub fn whitening(&self) -> Option<Whitening> {
-        Whitening::learn_from(self.vectors())
+        let vectors = self.vectors();
+        let mut sample = Vec::new();
+        for point in spread(vectors.len(), LEARN_FROM) {
+            vectors.extend(point, &mut sample);
+        }
+        Whitening::learn(&sample, vectors.width())
     }
 
     /// Every image with its cosine to the query in the whitened space, in no order. `query` is what
@@ -101,18 +102,16 @@ impl Index {
     pub fn whitened(&self, whitening: &Whitening, query: &Embedding) -> Result<Vec<Hit>, Unusable> {
         let vectors = self.vectors();
         let (count, width) = (query.width(), whitening.width);
-        let view = |rows, width, floats| {
-            ArrayView2::<f32>::from_shape((rows, width), floats).expect("whole rows")
-        };
-        let components = view(count, width, &whitening.components);
+        let components = matrix(&whitening.components, count, width);
         let starts: Vec<usize> = (0..vectors.len()).step_by(BLOCK).collect();
         let blocks: Vec<Vec<Hit>> = starts
             .into_par_iter()
             .map(|start| {
                 let end = (start + BLOCK).min(vectors.len());
-                let places =
-                    view(end - start, width, vectors.rows(start..end)).dot(&components.t());
+                let mut rows = Vec::with_capacity((end - start) * width);
+                (start..end).for_each(|point| vectors.extend(point as u32, &mut rows));
                 vectors.release(start..end);
+                let places = matrix(&rows, end - start, width).dot(&components.t());
                 let score = |row: usize| {
                     let place = places.slice(s![row, ..]);
                     let centred = place.iter().zip(&whitening.offset).map(|(v, o)| v - o);
@@ -132,9 +131,13 @@ impl Index {
         let hits = blocks.concat();
         match hits.iter().all(|hit| hit.score.is_finite()) {
             true => Ok(hits),
-            false => Err(self.damaged(VECTORS, "holds a vector that is none")),
+            false => Err(self.damaged(ROUGH, "holds a vector that is none")),
         }
     }
+}
+
+fn matrix(floats: &[f32], rows: usize, width: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((rows, width), floats).expect("whole rows")
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub struct DecodeOptions {
     /// anything is allocated.
     pub max_megapixels: u32,
     /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG,
-    /// TIFF, GIF and WebP with loss are decoded in little, whatever their size; others, and progressive JPEG that
-    /// is long and narrow, whole.
+    /// TIFF, GIF, WebP with loss and HEIC in tiles are decoded in little, whatever their size; others, and progressive
+    /// JPEG that is long and narrow, whole.
     pub max_bytes: u64,
     /// Shared by all pictures that are decoded at once.
     pub budget: Arc<Budget>,

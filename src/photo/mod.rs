@@ -4,6 +4,7 @@
 //! bytes and their hash, [`decode`] the pixels the network asked for. Every failure is an
 //! [`Unreadable`] with a reason, never a panic and never an error that ends the run.
 
+mod boxes;
 mod budget;
 mod colour;
 mod decode;

@@ -83,8 +83,8 @@ def make():
     colour, large = drawing(301, 200), drawing(1200, 900)
     grey = drawing(200, 301, 1)
     alpha = drawing(200, 200, 4)
-    exif = Image.Exif()
-    exif[0x0112] = 6
+    exif, mirrored = Image.Exif(), Image.Exif()
+    exif[0x0112], mirrored[0x0112] = 6, 5
     cmyk = Image.fromarray(np.asarray(drawing(200, 150, 4)), "CMYK")
     wide = {"icc_profile": wide_gamut_profile()}
     # How libraries make half the chroma whole again is a matter of taste.
@@ -124,6 +124,7 @@ def make():
         "alpha.jxl": (alpha.resize((90, 80)), {"lossless": True}),
         "wide.jxl": (colour.resize((150, 100)), {"lossless": True, **wide}),
         "colour.heic": (colour, {"quality": 50}),
+        "tiles.heic": (colour.resize((250, 170)), {"quality": 50, "tile_size": 64, "exif": mirrored.tobytes()}),
         "wide.heic": (colour.resize((90, 70)), {"quality": -1, "chroma": "444", "matrix_coefficients": 0, **wide}),
         "colour.avif": (colour, {"quality": 85, **full}),
         "alpha.avif": (alpha, {"quality": 85, **full}),

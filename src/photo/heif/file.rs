@@ -33,7 +33,7 @@ impl Failure {
 
 /// A file that libheif has read, and its primary image. The bytes are not copied.
 pub(super) struct Opened<'a> {
-    lib: &'static Libheif,
+    pub(super) lib: &'static Libheif,
     context: Context,
     handle: Handle,
     bytes: PhantomData<&'a [u8]>,
@@ -78,32 +78,11 @@ impl<'a> Opened<'a> {
 
     /// Decodes to 8-bit RGB, with alpha where there is one, and gives the true size.
     pub(super) fn pixels(&self) -> Result<(DynamicImage, (u32, u32)), Failure> {
+        let has_alpha = self.has_alpha();
         // SAFETY: as in `size`.
-        let (has_alpha, premultiplied) = unsafe {
-            (
-                (self.lib.heif_image_handle_has_alpha_channel)(self.handle) != 0,
-                (self.lib.heif_image_handle_is_premultiplied_alpha)(self.handle) != 0,
-            )
-        };
-        let (chroma, channels) = match has_alpha {
-            false => (library::INTERLEAVED_RGB, 3),
-            true => (library::INTERLEAVED_RGBA, 4),
-        };
-        let options = Options::new(self.lib);
-        let mut picture = Decoded { lib: self.lib, picture: std::ptr::null_mut() };
-        // SAFETY: the handle and the options are valid, the options may be null, and the picture is
-        // valid for writing.
-        checked(unsafe {
-            (self.lib.heif_decode_image)(
-                self.handle,
-                &mut picture.picture,
-                library::COLORSPACE_RGB,
-                chroma,
-                options.options,
-            )
-        })?;
-        let odd = || Failure { code: 2, subcode: 0, message: "it has no pixels".to_owned() };
-        let (size, mut pixels) = picture.copy(channels).ok_or_else(odd)?;
+        let premultiplied =
+            unsafe { (self.lib.heif_image_handle_is_premultiplied_alpha)(self.handle) != 0 };
+        let (size, mut pixels) = self.decoded(self.handle, has_alpha)?;
         if premultiplied && has_alpha {
             straighten(&mut pixels);
         }
@@ -112,6 +91,45 @@ impl<'a> Opened<'a> {
             true => RgbaImage::from_raw(size.0, size.1, pixels).map(DynamicImage::ImageRgba8),
         };
         Ok((image.ok_or_else(odd)?, size))
+    }
+
+    /// Whether the picture has an alpha channel.
+    pub(super) fn has_alpha(&self) -> bool {
+        // SAFETY: as in `size`.
+        unsafe { (self.lib.heif_image_handle_has_alpha_channel)(self.handle) != 0 }
+    }
+
+    /// Decodes another item of the file, as [`super::grid::Grid`] names them, to 8-bit RGB: its size, and its rows one
+    /// after the other.
+    pub(super) fn tile(&self, item: u32) -> Result<((u32, u32), Vec<u8>), Failure> {
+        let mut tile = Tile { lib: self.lib, handle: std::ptr::null_mut() };
+        // SAFETY: the context is valid until it is dropped, and the handle is valid for writing.
+        checked(unsafe {
+            (self.lib.heif_context_get_image_handle)(self.context, item, &mut tile.handle)
+        })?;
+        self.decoded(tile.handle, false)
+    }
+
+    /// Decodes an image to 8 bits, with alpha or without: its size, and its rows one after the other.
+    fn decoded(&self, handle: Handle, alpha: bool) -> Result<((u32, u32), Vec<u8>), Failure> {
+        let (chroma, channels) = match alpha {
+            false => (library::INTERLEAVED_RGB, 3),
+            true => (library::INTERLEAVED_RGBA, 4),
+        };
+        let options = Options::new(self.lib);
+        let mut picture = Decoded { lib: self.lib, picture: std::ptr::null_mut() };
+        // SAFETY: the handle is one of this file's and the options are valid, the options may be null, and the
+        // picture is valid for writing.
+        checked(unsafe {
+            (self.lib.heif_decode_image)(
+                handle,
+                &mut picture.picture,
+                library::COLORSPACE_RGB,
+                chroma,
+                options.options,
+            )
+        })?;
+        picture.copy(channels).ok_or_else(odd)
     }
 
     /// The ICC profile, or one for the primaries that the file names by number.
@@ -175,6 +193,19 @@ impl Drop for Opened<'_> {
             (self.lib.heif_image_handle_release)(self.handle);
             (self.lib.heif_context_free)(self.context);
         }
+    }
+}
+
+/// An item that is no primary image.
+struct Tile {
+    lib: &'static Libheif,
+    handle: Handle,
+}
+
+impl Drop for Tile {
+    fn drop(&mut self) {
+        // SAFETY: made by libheif, and used no more; releasing null is allowed.
+        unsafe { (self.lib.heif_image_handle_release)(self.handle) }
     }
 }
 
@@ -251,6 +282,10 @@ impl Drop for Decoded {
         // SAFETY: made by libheif, and used no more; releasing null is allowed.
         unsafe { (self.lib.heif_image_release)(self.picture) }
     }
+}
+
+fn odd() -> Failure {
+    Failure { code: 2, subcode: 0, message: "it has no pixels".to_owned() }
 }
 
 fn checked(raw: RawError) -> Result<(), Failure> {

@@ -99,6 +99,7 @@ functions! {
     heif_context_read_from_memory_without_copy(
         Context, *const c_void, usize, *const c_void) -> RawError;
     heif_context_get_primary_image_handle(Context, *mut Handle) -> RawError;
+    heif_context_get_image_handle(Context, u32, *mut Handle) -> RawError;
     heif_image_handle_release(Handle);
     heif_image_handle_get_width(Handle) -> c_int;
     heif_image_handle_get_height(Handle) -> c_int;

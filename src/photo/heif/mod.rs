@@ -4,6 +4,7 @@
 //! the orientation, and must not be applied again.
 
 mod file;
+mod grid;
 mod library;
 mod nclx;
 
@@ -13,11 +14,12 @@ use std::path::PathBuf;
 use image::metadata::Orientation;
 
 use self::file::{Failure, Opened};
+use self::grid::Grid;
 use self::library::Libheif;
-use super::Unreadable;
 use super::decode::{Metadata, Raster};
 use super::format::Format;
 use super::wanted::Wanted;
+use super::{Unreadable, image_rs, stream};
 
 /// Decodes the primary image to 8 bits.
 ///
@@ -40,16 +42,37 @@ pub(super) fn decode(
     let file = Opened::new(lib, bytes).map_err(|failure| failure.reason(format))?;
     let size = file.size();
     wanted.check_size(size)?;
-    // The codec's planes, what libheif makes of them, and the copy that leaves it.
-    let _permit = wanted.room_for(u64::from(size.0) * u64::from(size.1) * 12)?;
-    let (image, size) = file.pixels().map_err(|failure| failure.reason(format))?;
-    let metadata = Metadata {
+    let metadata = || Metadata {
         exif: file.metadata(c"Exif", None).as_deref().and_then(super::exif_of_item),
         xmp: file.metadata(c"mime", Some(c"application/rdf+xml")),
         icc: file.profile(),
     };
+    let pixels = u64::from(size.0) * u64::from(size.1);
+    if 3 * pixels > image_rs::WHOLE
+        && let Some(raster) = by_tiles(&file, bytes, wanted)
+    {
+        return Ok(Raster { metadata: metadata(), ..raster });
+    }
+    // The codec's planes, what libheif makes of them, and the copy that leaves it.
+    let _permit = wanted.room_for(12 * pixels)?;
+    let (image, size) = file.pixels().map_err(|failure| failure.reason(format))?;
     let orientation = Some(Orientation::NoTransforms);
-    Ok(Raster::whole(image, size, metadata, orientation))
+    Ok(Raster::whole(image, size, metadata(), orientation))
+}
+
+/// Decodes a large picture that is a grid of tiles, holding a row of those; `None` where that does not work or saves
+/// nothing. Metadata is left to the caller.
+fn by_tiles(file: &Opened<'_>, bytes: &[u8], wanted: &Wanted<'_>) -> Option<Raster> {
+    let _permit = wanted.room_for(bytes.len() as u64).ok()?;
+    let Grid { columns, tiles, size, orientation, shown } = Grid::read(bytes)?;
+    if file.has_alpha() {
+        return None;
+    }
+    let shown = Opened::new(file.lib, &shown).ok()?;
+    let tile = |place: usize| shown.tile(tiles[place]).ok();
+    let (scale, image) = stream::tiles(size, columns, tiles.len(), tile, wanted)?;
+    let (metadata, orientation) = (Metadata::default(), Some(orientation));
+    Some(Raster { scale, ..Raster::whole(image, size, metadata, orientation) })
 }
 
 /// The libheif that is used, as `libheif 1.19.8` and its file; or what to install.
@@ -168,5 +191,29 @@ mod tests {
                 assert!(decode(&whole[..end], format, &wanted).is_err(), "{name} cut to {end}");
             }
         }
+    }
+
+    #[test]
+    fn a_large_picture_is_put_together_of_its_tiles() {
+        if status(Format::Heic).is_err() {
+            return;
+        }
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/golden/tiles.heic");
+        let bytes = std::fs::read(golden).unwrap();
+        let file = Opened::new(library::libheif().unwrap(), &bytes).ok().unwrap();
+        // The network asks for 8, so 32 must remain of 170.
+        let wanted = crate::photo::decode::tests::wanted(8);
+        let tiles = by_tiles(&file, &bytes, &wanted).unwrap();
+        assert_eq!((tiles.size, tiles.scale), ((250, 170), 0.2));
+        let mut upright = tiles.image;
+        upright.apply_orientation(tiles.orientation.unwrap());
+        let (whole, size) = file.pixels().ok().unwrap();
+        assert_eq!(size, (170, 250));
+        let expected = stream::tests::in_blocks(&whole, &wanted);
+        assert_eq!((upright.width(), upright.height()), (34, 50));
+        // libheif interpolates chroma across the tiles' edges, or does not.
+        let apart = upright.as_bytes().iter().zip(expected.as_bytes());
+        let apart = apart.map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(1), "{apart:?}");
     }
 }

@@ -4,7 +4,6 @@
 //! preview is how the photographer's camera showed the photo. It is a JPEG, in most cameras of the last
 //! ten years of full size.
 
-mod boxes;
 mod tiff;
 
 use image::metadata::Orientation;
@@ -12,7 +11,7 @@ use image::metadata::Orientation;
 use self::tiff::Tiff;
 use super::decode::Raster;
 use super::wanted::Wanted;
-use super::{Unreadable, jpeg};
+use super::{Unreadable, boxes, jpeg};
 
 /// What is looked at of a JPEG to learn its size: it may carry metadata, and a thumbnail in that.
 const JPEG_HEAD: usize = 1 << 20;

@@ -1,12 +1,13 @@
 //! Giant pictures, row by row: scans and panoramas of hundreds of megapixels.
 //!
-//! Rows are averaged in blocks as they come, so that what is held is a few rows and the small picture,
+//! Rows, or rows of tiles, are averaged in blocks as they come, so that what is held is a few rows and the small picture,
 //! whatever the file's size; of a WebP its planes, too, and of an interlaced GIF a byte a pixel. As with JPEG, the
 //! small one is never below four times the side that the network asks for. What cannot be read by rows
 //! (interlaced PNG, planes and rare colours in TIFF, WebP without loss or with alpha) is decoded whole.
 
 mod gif;
 mod tiff;
+mod tiles;
 mod webp;
 
 use std::io::{BufRead, Seek};
@@ -15,6 +16,7 @@ use image::{DynamicImage, ImageBuffer};
 
 pub(super) use self::gif::gif;
 pub(super) use self::tiff::tiff;
+pub(super) use self::tiles::tiles;
 pub(super) use self::webp::webp;
 use super::wanted::Wanted;
 
@@ -140,10 +142,7 @@ pub(super) mod tests {
     }
 
     /// A picture that was decoded whole, made smaller as its rows would be.
-    pub(in crate::photo::stream) fn in_blocks(
-        whole: &DynamicImage,
-        wanted: &Wanted<'_>,
-    ) -> DynamicImage {
+    pub(in crate::photo) fn in_blocks(whole: &DynamicImage, wanted: &Wanted<'_>) -> DynamicImage {
         let (size, channels) = ((whole.width(), whole.height()), whole.color().channel_count());
         let mut blocks = Blocks::new(size, usize::from(channels), wanted).unwrap();
         let row_bytes = size.0 as usize * usize::from(channels);

@@ -1,4 +1,4 @@
-//! The boxes of an ISO base media file (ISO/IEC 14496-12), as Canon's CR3 is built of them.
+//! The boxes of an ISO base media file (ISO/IEC 14496-12): HEIF and Canon's CR3 are built of them.
 
 /// A box: its type, and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,13 +15,16 @@
 //!
 //! The check makes the exclusive or of all words of eight bytes of both rows one of ones only.
 
+mod lanes;
+
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use memmap2::Mmap;
 
+use self::lanes::{Sums, dot_rough, dot_whole, folded, in_words, sums};
 use super::codes::prefetch;
-use crate::embedding::{Embedding, dot, for_each_processor};
+use crate::embedding::{Embedding, dot};
 use crate::random::split_mix;
 
 // Files are read in place.
@@ -164,7 +167,7 @@ impl<'a> Planes<'a> {
         // Each component is rounded by up to half a step, by chance: the variance is a twelfth of the step's square, and
         // the squares of the other vector's components add up to 1.
         let deviation = ((step * step + query.word * query.word) / 12.0).sqrt();
-        let most = step / 2.0 * query.absolute + query.word;
+        let most = step / 2.0 * query.absolute + query.word / 2.0 * (self.width as f64).sqrt();
         let margin = (DEVIATIONS * deviation).min(most);
         (cosine.abs() < MOST + margin).then_some(Rough { cosine, margin })
     }
@@ -183,9 +186,7 @@ impl<'a> Planes<'a> {
     /// Whether a row is what was made of `values`.
     fn is(&self, point: u32, values: &[f32]) -> bool {
         let (_, step, _) = self.rough_row(point);
-        let mut row = Vec::with_capacity(self.width);
-        self.extend(point, &mut row);
-        let apart = row.iter().zip(values).map(|(a, b)| f64::from((a - b).abs()));
+        let apart = self.components(point).zip(values).map(|(a, b)| f64::from((a - b).abs()));
         apart.fold(0.0, f64::max) <= step / FINE + f64::from(f32::EPSILON)
     }
 
@@ -195,15 +196,19 @@ impl<'a> Planes<'a> {
         folded(rough) ^ folded(fine) == u64::MAX
     }
 
-    /// Appends the components of a row.
-    pub(super) fn extend(&self, point: u32, floats: &mut Vec<f32>) {
+    /// Appends the components of a row; `None` when its rows are not what was written.
+    pub(super) fn extend(&self, point: u32, floats: &mut Vec<f32>) -> Option<()> {
+        floats.extend(self.components(point));
+        self.is_as_written(point).then_some(())
+    }
+
+    fn components(&self, point: u32) -> impl Iterator<Item = f32> {
         let (base, step, rough) = self.rough_row(point);
         let steps = rough.iter().zip(self.fine_row(point)).zip(dither(self.width));
-        let component = |((rough, fine), dither): ((&u8, &i16), &f32)| {
+        steps.map(move |((rough, fine), dither)| {
             let steps = f64::from(*rough) + f64::from(*fine) / FINE - f64::from(*dither);
             (base + step * steps) as f32
-        };
-        floats.extend(steps.map(component));
+        })
     }
 
     /// Asks for the rough bits of a row that will be read soon. All of them: by itself the processor goes no further
@@ -275,214 +280,5 @@ pub(super) fn release(map: &Mmap, row_bytes: usize, rows: Range<usize>) {
     let _ = (map, row_bytes, rows);
 }
 
-/// Of a vector's components.
-pub(crate) struct Sums {
-    sum: f64,
-    /// Of their absolute values.
-    absolute: f64,
-    /// The largest of those.
-    largest: f64,
-}
-
-for_each_processor! {
-    fn sums(values: &[f32]) -> Sums = sums_in_lanes
-}
-
-#[inline(always)]
-fn sums_in_lanes(values: &[f32]) -> Sums {
-    let (whole, rest) = values.as_chunks::<BLOCK>();
-    let (mut sums, mut absolute, mut largest) = ([0.0f64; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    for values in whole {
-        for lane in 0..LANES {
-            let of = four(lane, |i| values[i]);
-            let away = of.map(f32::abs);
-            sums[lane] += f64::from(added(of));
-            absolute[lane] += added(away);
-            // The maximum of floats that may be none takes longer.
-            largest[lane] =
-                away.iter().fold(largest[lane], |max, v| if *v > max { *v } else { max });
-        }
-    }
-    for value in rest {
-        sums[0] += f64::from(*value);
-        absolute[0] += value.abs();
-        largest[0] = largest[0].max(value.abs());
-    }
-    Sums {
-        sum: sums.iter().sum(),
-        absolute: f64::from(absolute.iter().sum::<f32>()),
-        largest: f64::from(largest.iter().fold(0.0, |max: f32, v| max.max(*v))),
-    }
-}
-
-for_each_processor! {
-    /// Writes values times a factor in whole numbers, which they must fit.
-    fn in_words(values: &[f32], factor: f32, out: &mut [i16]) -> () = rounded
-}
-
-#[inline(always)]
-fn rounded(values: &[f32], factor: f32, out: &mut [i16]) {
-    // A float of this size has no place behind the point: what is added is rounded, and stands in its lowest bits.
-    const WHOLE: f32 = (3 << 22) as f32;
-    let word = |value: &f32| (value * factor + WHOLE).to_bits() as i16;
-    out.iter_mut().zip(values).for_each(|(out, value)| *out = word(value));
-}
-
-for_each_processor! {
-    /// The dot product. The compiler knows instructions for this sum.
-    fn dot_rough(a: &[i16], rough: &[u8]) -> i32 = dot_of_words
-}
-
-#[inline(always)]
-fn dot_of_words(a: &[i16], rough: &[u8]) -> i32 {
-    a.iter().zip(rough).map(|(a, b)| i32::from(*a) * i32::from(*b)).fold(0, i32::wrapping_add)
-}
-
-for_each_processor! {
-    /// The dot product with the whole numbers of 24 bits that both files have of a row, in double precision.
-    fn dot_whole(a: &[f32], rough: &[u8], fine: &[i16]) -> f64 = dot_in_lanes
-}
-
-#[inline(always)]
-fn dot_in_lanes(a: &[f32], rough: &[u8], fine: &[i16]) -> f64 {
-    // 24 bits are what single precision holds.
-    let number = |rough: u8, fine: i16| ((i32::from(rough) << 16) + i32::from(fine)) as f32;
-    let (a, a_rest) = a.as_chunks::<BLOCK>();
-    let (rough, rough_rest) = rough.as_chunks::<BLOCK>();
-    let (fine, fine_rest) = fine.as_chunks::<BLOCK>();
-    let mut lanes = [0.0f64; LANES];
-    for ((a, rough), fine) in a.iter().zip(rough).zip(fine) {
-        let products: [f32; BLOCK] = std::array::from_fn(|i| a[i] * number(rough[i], fine[i]));
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f64::from(added(four(lane, |i| products[i])));
-        }
-    }
-    let rest = a_rest.iter().zip(rough_rest).zip(fine_rest);
-    let rest = rest.map(|((a, rough), fine)| f64::from(a * number(*rough, *fine)));
-    lanes.iter().sum::<f64>() + rest.sum::<f64>()
-}
-
-for_each_processor! {
-    /// The exclusive or of all words of eight bytes, of which there are whole ones.
-    fn folded(bytes: &[u8]) -> u64 = folded_words
-}
-
-#[inline(always)]
-fn folded_words(bytes: &[u8]) -> u64 {
-    bytes.as_chunks::<8>().0.iter().fold(0, |all, word| all ^ u64::from_le_bytes(*word))
-}
-
-/// Sums are made in so many lanes of a fixed order, of blocks of four times as many. As in [`Embedding::cosine`] four
-/// numbers are added in single precision before they are in double.
-const LANES: usize = 16;
-const BLOCK: usize = 4 * LANES;
-
-/// The four of a block that belong to a lane.
-#[inline(always)]
-fn four(lane: usize, of: impl Fn(usize) -> f32) -> [f32; 4] {
-    [of(lane), of(LANES + lane), of(2 * LANES + lane), of(3 * LANES + lane)]
-}
-
-#[inline(always)]
-fn added([a, b, c, d]: [f32; 4]) -> f32 {
-    (a + b) + (c + d)
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Both files of some vectors.
-    fn written(all: &[Embedding]) -> (Mmap, Mmap) {
-        let (mut rough, mut fine) = (Vec::new(), Vec::new());
-        let (mut rough_row, mut fine_row) = (Vec::new(), Vec::new());
-        for embedding in all {
-            split(embedding.as_slice(), &mut rough_row, &mut fine_row);
-            rough.extend_from_slice(&rough_row);
-            fine.extend_from_slice(&fine_row);
-        }
-        let map = |bytes: Vec<u8>| {
-            let mut map = memmap2::MmapMut::map_anon(bytes.len()).unwrap();
-            map.copy_from_slice(&bytes);
-            map.make_read_only().unwrap()
-        };
-        (map(rough), map(fine))
-    }
-
-    /// Vectors of any shape: of zeros but for a few, of one large component, all the same, with signs and without.
-    fn vectors() -> impl Strategy<Value = Vec<Vec<f32>>> {
-        let component = prop_oneof![Just(0.0f32), 0.0f32..1.0, -1.0f32..1.0, Just(1.0), Just(30.0)];
-        let pair = move |width: usize| {
-            let free = prop::collection::vec(component.clone(), width);
-            let same = (0.1f32..1.0).prop_map(move |v| vec![v; width]);
-            prop::collection::vec(prop_oneof![8 => free, 1 => same], 2)
-        };
-        (1usize..300).prop_flat_map(pair)
-    }
-
-    proptest! {
-        #[test]
-        fn cosines_are_those_of_the_vectors(vectors in vectors()) {
-            let all = vectors.iter().map(|values| Embedding::normalised(values));
-            let Ok(all) = all.collect::<Result<Vec<_>, _>>() else { return Ok(()) };
-            let width = all[0].width();
-            let (rough, fine) = written(&all);
-            let planes = Planes::new(&rough, &fine, width);
-            prop_assert_eq!(planes.len(), 2);
-            for embedding in &all {
-                let query = Query::new(embedding);
-                for (point, other) in (0..).zip(&all) {
-                    let rough = planes.rough(&query, point).unwrap();
-                    let cosine = planes.cosine(&query, point).unwrap();
-                    let expected = embedding.cosine(other);
-                    prop_assert!((cosine - expected).abs() < 1.5e-7, "{cosine} {expected}");
-                    prop_assert!((rough.cosine - f64::from(expected)).abs() <= rough.margin + 1e-7);
-
-                    if other == embedding {
-                        prop_assert_eq!(cosine, 1.0);
-                    }
-                    let mut floats = Vec::new();
-                    planes.extend(point, &mut floats);
-                    let off = floats.iter().zip(other.as_slice()).map(|(a, b)| (a - b).abs());
-                    prop_assert!(off.fold(0.0, f32::max) < 1e-7);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_that_was_altered_is_told() {
-        let [a, b] = [[3.0, 4.0, 0.0], [0.0, 1.0, 1.0]].map(|v| Embedding::normalised(&v).unwrap());
-        let (rough, fine) = written(&[a.clone(), b.clone()]);
-        let query = Query::new(&b);
-        let altered = |of: &Mmap, alter: &dyn Fn(&mut [u8])| {
-            let mut altered = memmap2::MmapMut::map_anon(of.len()).unwrap();
-            altered.copy_from_slice(of);
-            alter(&mut altered);
-            altered.make_read_only().unwrap()
-        };
-        let cosine = |rough: &Mmap, fine: &Mmap, point: u32| {
-            Planes::new(rough, fine, 3).cosine(&query, point)
-        };
-        assert!((cosine(&rough, &fine, 0).unwrap() - a.cosine(&b)).abs() < 1e-7);
-        for bit in 0..8 * (HEADER + 3) {
-            let flipped = altered(&rough, &|row| row[bit / 8] ^= 1 << (bit % 8));
-            assert_eq!(cosine(&flipped, &fine, 0), None, "{bit}");
-            assert_eq!(cosine(&flipped, &fine, 1), Some(1.0));
-        }
-        let nothing = [&rough, &fine].map(|file| altered(file, &|row| row.fill(0)));
-        for (rough, fine) in
-            [(&nothing[0], &fine), (&rough, &nothing[1]), (&nothing[0], &nothing[1])]
-        {
-            assert_eq!(cosine(rough, fine, 0), None);
-        }
-        for step in [f32::NAN, f32::INFINITY, 1.0] {
-            let bytes = step.to_le_bytes();
-            let rough = altered(&rough, &|row| row[4..8].copy_from_slice(&bytes));
-            let read = Planes::new(&rough, &fine, 3).rough(&query, 0);
-            assert!(read.is_none() || step == 1.0, "{read:?}");
-        }
-    }
-}
+mod tests;

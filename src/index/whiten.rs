@@ -87,9 +87,13 @@ impl Index {
     /// Learns from the vectors of the index; `None` from fewer than 32.
     pub fn whitening(&self) -> Option<Whitening> {
         let vectors = self.vectors();
-        let mut sample = Vec::new();
+        let (mut sample, mut row) = (Vec::new(), Vec::new());
         for point in spread(vectors.len(), LEARN_FROM) {
-            vectors.extend(point, &mut sample);
+            row.clear();
+            // Whoever searches comes upon a damaged one, too, and tells.
+            if vectors.extend(point, &mut row).is_some() {
+                sample.extend_from_slice(&row);
+            }
         }
         Whitening::learn(&sample, vectors.width())
     }
@@ -106,10 +110,10 @@ impl Index {
         let starts: Vec<usize> = (0..vectors.len()).step_by(BLOCK).collect();
         let blocks: Vec<Vec<Hit>> = starts
             .into_par_iter()
-            .map(|start| {
+            .map(|start| -> Option<Vec<Hit>> {
                 let end = (start + BLOCK).min(vectors.len());
                 let mut rows = Vec::with_capacity((end - start) * width);
-                (start..end).for_each(|point| vectors.extend(point as u32, &mut rows));
+                (start..end).try_for_each(|point| vectors.extend(point as u32, &mut rows))?;
                 vectors.release(start..end);
                 let places = matrix(&rows, end - start, width).dot(&components.t());
                 let score = |row: usize| {
@@ -125,14 +129,11 @@ impl Index {
                     let cosine = if square > 0.0 { product / square.sqrt() } else { 0.0 };
                     Hit { id: self.id((start + row) as u32), score: cosine.clamp(-1.0, 1.0) as f32 }
                 };
-                (0..end - start).map(score).collect()
+                Some((0..end - start).map(score).collect())
             })
-            .collect();
-        let hits = blocks.concat();
-        match hits.iter().all(|hit| hit.score.is_finite()) {
-            true => Ok(hits),
-            false => Err(self.damaged(ROUGH, "holds a vector that is none")),
-        }
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.damaged(ROUGH, "holds a vector that is none"))?;
+        Ok(blocks.concat())
     }
 }
 

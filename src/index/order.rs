@@ -174,11 +174,55 @@ fn read_ahead<I: Sync, T: Send>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::index::synthetic;
     use crate::index::{Contents, Params, Search, build};
     use crate::progress::Watch;
     use crate::record::{ImageId, ModelFingerprint};
+
+    /// An index with codes of 64 components, and ids from 0.
+    fn index(folder: &Path, all: &[Embedding]) -> Index {
+        let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> crate::error::Result<()>| {
+            let mut numbered = (0..).zip(all);
+            numbered.try_for_each(|(id, embedding)| take(id, ImageId(id), embedding.clone()))
+        };
+        let fingerprint = ModelFingerprint::from_bytes([3; 32]);
+        let contents = Contents { fingerprint, width: all[0].width(), embeddings: &each };
+        let params = Params { code_width: Some(64), ..Params::default() };
+        build(folder, &contents, params, &Watch::none()).unwrap()
+    }
+
+    /// Photos and, of some, bursts of copies that hardly differ: what two of them differ by is less than rough bits tell.
+    #[test]
+    fn the_order_is_that_of_the_vectors() {
+        const WIDTH: usize = 512;
+        let mut random = synthetic::Random(5);
+        let mut vectors: Vec<Vec<f32>> = synthetic::vectors(1_500, WIDTH, 5).collect();
+        for shot in 0..600 {
+            let noise = |v: &f32| v * (1.0 + 1e-3 * (random.next() % 1_000) as f32 / 1_000.0);
+            vectors.push(vectors[shot / 20].iter().map(noise).collect());
+        }
+        let all: Vec<Embedding> =
+            vectors.iter().map(|values| Embedding::normalised(values).unwrap()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let index = index(folder.path(), &all);
+        let points: Vec<u32> = (0..all.len() as u32).collect();
+        for query in all.iter().step_by(50).chain(&all[1_500..1_520]) {
+            let mut expected: Vec<f32> = all.iter().map(|other| query.cosine(other)).collect();
+            expected.sort_unstable_by(|a, b| b.total_cmp(a));
+            for k in [1, 10, 25, 300] {
+                let found = index.order(query, &points, k).unwrap();
+                assert_eq!(found.len(), k);
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!((found.score - expected).abs() <= Embedding::ROUNDING, "{k}");
+                    let itself = query.cosine(&all[found.id.0 as usize]);
+                    assert!((found.score - itself).abs() <= Embedding::ROUNDING, "{k}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_passed_over_would_not_have_been_among_the_best() {
@@ -189,14 +233,7 @@ mod tests {
             vectors.map(|values| Embedding::normalised(&values).unwrap()).collect();
         let (queries, all) = all.split_at(QUERIES);
         let folder = tempfile::tempdir().unwrap();
-        let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> crate::error::Result<()>| {
-            let mut numbered = (0..).zip(all);
-            numbered.try_for_each(|(id, embedding)| take(id, ImageId(id), embedding.clone()))
-        };
-        let fingerprint = ModelFingerprint::from_bytes([3; 32]);
-        let contents = Contents { fingerprint, width: WIDTH, embeddings: &each };
-        let params = Params { code_width: Some(64), ..Params::default() };
-        let index = build(folder.path(), &contents, params, &Watch::none()).unwrap();
+        let index = index(folder.path(), all);
         let (mut looked_at, mut missed) = (0, 0);
         for query in queries {
             let depth = index.depth(10, Search::Exact);

@@ -77,8 +77,7 @@ impl Features {
 }
 
 impl Embedding {
-    /// By how much the cosine of the same two vectors may differ with the way it is computed: an index keeps them in
-    /// 24 bits a component.
+    /// By how much a search of an index may be off in a cosine: it keeps vectors in 24 bits a component.
     pub const ROUNDING: f32 = 2e-7;
 
     /// Normalises `values` to length 1.

@@ -260,7 +260,12 @@ impl Library {
             let exhausted = found.len() < asked
                 || found.last().is_none_or(|last| last.score < wanted.min_score);
             let mut hits = tail.clone();
-            hits.extend(found.into_iter().filter(|hit| !newer.contains(&hit.id)));
+            for hit in found.into_iter().filter(|hit| !newer.contains(&hit.id)) {
+                // The index rounds vectors; a score is the same number whether an image is in it or not.
+                if let Some(features) = self.catalog().features(search.model.id, hit.id)? {
+                    hits.push(Hit { score: query.cosine(&features.embedding()), ..hit });
+                }
+            }
             hits.sort_by(Hit::best_first);
             let matches = self.matches(hits, search, wanted)?;
             // Images that are gone may have taken up the places of some that are not.

@@ -82,6 +82,7 @@ pub(super) fn run(count: usize, params: Params) {
         let (millis, answers) = &runs[1];
         let mut found = 0;
         for (answer, nearest) in answers.iter().zip(&nearest) {
+            // Scores of an index are rounded otherwise than those that were computed beside it.
             let is_found = |hit: &&Hit| answer.iter().any(|found| found.id == hit.id);
             found += nearest.lock().expect("no panic").iter().filter(is_found).count();
         }

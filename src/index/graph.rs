@@ -6,8 +6,9 @@
 //! above    for each layer, lowest first: n u32, then n point numbers ascending, then n × degree links
 //! ```
 //!
-//! All little-endian; a link is a point's number in three bytes, of more than 16 million points in four. [`Graph::parse`] checks every size, and every read checks its bound, so that a
-//! damaged file gives fewer neighbours and nothing worse.
+//! All little-endian; a link is a point's number in three bytes, of more than 16 million points in four.
+//! [`Graph::parse`] checks every size, and every read checks its bound, so that a damaged file gives fewer
+//! neighbours and nothing worse.
 
 use super::codes::prefetch;
 

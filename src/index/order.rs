@@ -123,8 +123,7 @@ impl Index {
             let point = candidate.near.point();
             vectors.cosine(query, point).map(|score| Hit { id: self.id(point), score })
         };
-        let point = |candidate: &Candidate| candidate.near.point();
-        let hits = read_ahead(&candidates, |next| vectors.prefetch_fine(point(next)), hit);
+        let hits = read_ahead(&candidates, |next| vectors.prefetch_fine(next.near.point()), hit);
         let mut hits = hits.ok_or_else(|| self.damaged(FINE, "holds a vector that is none"))?;
         hits.sort_unstable_by(Hit::best_first);
         hits.truncate(k);

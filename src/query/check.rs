@@ -81,7 +81,7 @@ impl Library {
         let (mut found, mut expected, mut lost) = (0, 0, 0);
         for query in &queries {
             let hits = self.answer(&search, &query.embedding, &[])?;
-            let last = query.nearest.last().map_or(f32::MAX, |hit| hit.score - Embedding::ROUNDING);
+            let last = query.nearest.last().map_or(f32::MAX, |hit| hit.score);
             found += hits.iter().filter(|found| found.hit.score >= last).count();
             expected += query.nearest.len();
             // A copy may stand before it, but is as near.

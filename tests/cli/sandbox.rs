@@ -177,20 +177,3 @@ pub(crate) fn onnxruntime() -> &'static Path {
         PathBuf::from(run.text().trim())
     })
 }
-
-/// The same hits in the same order, with the same words; scores as close as single precision has them.
-#[track_caller]
-pub(crate) fn same_hits(some: &Value, others: &Value) {
-    let (some, others) = (some.as_array().unwrap(), others.as_array().unwrap());
-    assert_eq!(some.len(), others.len(), "{some:#?}\n{others:#?}");
-    for (at, (one, other)) in some.iter().zip(others).enumerate() {
-        let score = |hit: &Value| hit["score"].as_f64().unwrap();
-        assert!((score(one) - score(other)).abs() < 2e-6, "hit {at}: {one}\n{other}");
-        let without = |hit: &Value| {
-            let mut hit = hit.clone();
-            hit.as_object_mut().unwrap().remove("score");
-            hit
-        };
-        assert_eq!(without(one), without(other), "hit {at}");
-    }
-}

@@ -51,7 +51,9 @@ fn recall(
             assert_eq!(hits.len(), expected.len());
             assert!(hits.iter().all(|hit| passes(hit.id.0)), "{hits:?}");
             assert!(hits.is_sorted_by(|a, b| Hit::best_first(a, b).is_lt()));
-            *found += expected.iter().filter(|hit| hits.iter().any(|h| h.id == hit.id)).count();
+            let same =
+                |a: &Hit, b: &Hit| a.id == b.id && (a.score - b.score).abs() <= Embedding::ROUNDING;
+            *found += expected.iter().filter(|hit| hits.iter().any(|h| same(h, hit))).count();
         }
     }
     found.map(|found| found as f64 / wanted as f64)

@@ -109,13 +109,19 @@ impl<'a> Meta<'a> {
         fields.item(version > 0)
     }
 
-    /// What kind of item it is.
-    fn kind(&self, item: u32) -> Option<[u8; 4]> {
+    /// What is told of each item.
+    fn entries(&self) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
         let mut fields = Fields(self.inner(b"iinf")?);
         let version = fields.version()?;
         fields.item(version > 0)?;
-        boxes(fields.0).filter(|entry| entry.kind == *b"infe").find_map(|entry| {
-            let mut fields = Fields(entry.content);
+        let entries = boxes(fields.0).filter(|entry| entry.kind == *b"infe");
+        Some(entries.map(|entry| entry.content))
+    }
+
+    /// What kind of item it is.
+    fn kind(&self, item: u32) -> Option<[u8; 4]> {
+        self.entries()?.find_map(|entry| {
+            let mut fields = Fields(entry);
             let version = fields.version()?;
             let found = fields.item(version > 2)?;
             fields.next(2)?;
@@ -126,13 +132,10 @@ impl<'a> Meta<'a> {
 
     /// See [`Grid::shown`].
     fn shown(&self) -> Option<Vec<u8>> {
-        let mut fields = Fields(self.inner(b"iinf")?);
-        let version = fields.version()?;
-        fields.item(version > 0)?;
         let mut shown = self.file.to_vec();
-        for entry in boxes(fields.0).filter(|entry| entry.kind == *b"infe") {
+        for entry in self.entries()? {
             // A byte of version, three of flags.
-            let at = entry.content.as_ptr().addr() - self.file.as_ptr().addr();
+            let at = entry.as_ptr().addr() - self.file.as_ptr().addr();
             *shown.get_mut(at + 3)? &= !1;
         }
         Some(shown)

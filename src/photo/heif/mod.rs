@@ -63,11 +63,11 @@ pub(super) fn decode(
 /// Decodes a large picture that is a grid of tiles, holding a row of those; `None` where that does not work or saves
 /// nothing. Metadata is left to the caller.
 fn by_tiles(file: &Opened<'_>, bytes: &[u8], wanted: &Wanted<'_>) -> Option<Raster> {
-    let _permit = wanted.room_for(bytes.len() as u64).ok()?;
-    let Grid { columns, tiles, size, orientation, shown } = Grid::read(bytes)?;
     if file.has_alpha() {
         return None;
     }
+    let _permit = wanted.room_for(bytes.len() as u64).ok()?;
+    let Grid { columns, tiles, size, orientation, shown } = Grid::read(bytes)?;
     let shown = Opened::new(file.lib, &shown).ok()?;
     let tile = |place: usize| shown.tile(tiles[place]).ok();
     let (scale, image) = stream::tiles(size, columns, tiles.len(), tile, wanted)?;

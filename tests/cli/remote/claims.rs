@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::made::{describe, many, of_cameras, pushing};
-use super::{Collection, Mortal, Server, numbers, say};
-use crate::sandbox::{Run, Sandbox, picture, same_hits};
+use super::{Collection, Mortal, Server, numbers, same_hits, say};
+use crate::sandbox::{Run, Sandbox, picture};
 
 type Claim = fn(&dyn Server);
 

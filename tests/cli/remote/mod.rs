@@ -116,3 +116,20 @@ impl Drop for Collection<'_> {
 fn numbers(report: &Value) -> [u64; 4] {
     ["sent", "deleted", "unchanged", "count"].map(|name| report[name].as_u64().unwrap())
 }
+
+/// The same hits in the same order, with the same words; scores as close as single precision has them.
+#[track_caller]
+fn same_hits(far: &Value, near: &Value) {
+    let (far, near) = (far.as_array().unwrap(), near.as_array().unwrap());
+    assert_eq!(far.len(), near.len(), "{far:#?}\n{near:#?}");
+    for (at, (far, near)) in far.iter().zip(near).enumerate() {
+        let score = |hit: &Value| hit["score"].as_f64().unwrap();
+        assert!((score(far) - score(near)).abs() < 2e-6, "hit {at}: {far}\n{near}");
+        let without = |hit: &Value| {
+            let mut hit = hit.clone();
+            hit.as_object_mut().unwrap().remove("score");
+            hit
+        };
+        assert_eq!(without(far), without(near), "hit {at}");
+    }
+}

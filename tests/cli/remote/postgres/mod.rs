@@ -14,8 +14,8 @@ use super::claims::{
     a_server_that_is_away_for_a_moment_is_waited_for, check_all,
 };
 use super::made::{describe, many, many_of_width};
-use super::{Collection, Mortal, Server, numbers, say};
-use crate::sandbox::{Run, Sandbox, same_hits};
+use super::{Collection, Mortal, Server, numbers, same_hits, say};
+use crate::sandbox::{Run, Sandbox};
 use server::{PASSWORD, Postgres};
 
 #[test]

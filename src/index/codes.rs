@@ -74,15 +74,15 @@ impl<'a> Codes<'a> {
         out: &mut Vec<u32>,
     ) {
         self.head_distances(query, points, out);
+        // Without a branch, which would be guessed wrong every other time.
         let mut near = 0;
         for at in 0..points.len() {
-            if out[at] <= farthest {
-                (points[near], out[near]) = (points[at], out[at]);
-                self.prefetch_columns(points[near], HEAD..self.row_bytes);
-                near += 1;
-            }
+            let is_near = out[at] <= farthest;
+            (points[near], out[near]) = (points[at], out[at]);
+            near += usize::from(is_near);
         }
         points.truncate(near);
+        points.iter().for_each(|point| self.prefetch_columns(*point, HEAD..self.row_bytes));
         out.resize(2 * near, 0);
         let (heads, tails) = out.split_at_mut(near);
         self.kernel.distances(&query[HEAD..], self.rows(HEAD), points, tails);

@@ -145,6 +145,11 @@ impl Graph {
         self.row(bytes, HEADER + point as usize * row_bytes, row_bytes)
     }
 
+    /// How many neighbours a point has in the base layer, at most.
+    pub(super) fn base_degree(&self) -> usize {
+        self.base_degree
+    }
+
     /// Asks for the neighbours of a point in the base layer, which will be read soon.
     #[inline(always)]
     pub(super) fn prefetch(&self, bytes: &[u8], point: u32) {
@@ -181,11 +186,11 @@ impl Graph {
     ) -> impl Iterator<Item = u32> + 'a {
         let count = self.count;
         let row = bytes.get(at..at + row_bytes).unwrap_or_default();
-        let links = row.chunks_exact(self.link_bytes).map(|link| match *link {
-            [a, b, c] => u32::from_le_bytes([a, b, c, 0]),
-            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
-            _ => NONE,
-        });
+        // One of them is empty: known before the loop, not asked at every link.
+        let (threes, fours) = if self.link_bytes == 3 { (row, &[][..]) } else { (&[][..], row) };
+        let threes =
+            threes.as_chunks().0.iter().map(|[a, b, c]| u32::from_le_bytes([*a, *b, *c, 0]));
+        let links = threes.chain(fours.as_chunks().0.iter().map(|link| u32::from_le_bytes(*link)));
         links.take_while(move |link| (*link as usize) < count)
     }
 }

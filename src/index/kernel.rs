@@ -232,77 +232,84 @@ mod x86 {
         super::dots(vectors, rows, width)
     }
 
+    /// Eight vectors with two rows at a time, so that each load serves several products; what is left singly, with four
+    /// rows, as each addition waits for the one before it.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn dots_vnni(vectors: &[u8], rows: &[i8], width: usize) -> Vec<i32> {
         const AT_ONCE: usize = 8;
         let count = rows.len() / width;
         let mut out = vec![0; vectors.len() / width * count];
-        let blocks = vectors.chunks(AT_ONCE * width).zip(out.chunks_mut(AT_ONCE * count));
-        for (vectors, out) in blocks {
-            for (number, row) in rows.chunks_exact(width).enumerate() {
-                match vectors.len() == AT_ONCE * width {
-                    true => {
-                        let dots = dots_of_row::<AT_ONCE>(vectors, row);
-                        for (vector, dot) in dots.into_iter().enumerate() {
-                            out[vector * count + number] = dot;
-                        }
-                    }
-                    false => {
-                        for (vector, values) in vectors.chunks_exact(width).enumerate() {
-                            out[vector * count + number] = dot_vnni(values, row);
-                        }
-                    }
-                }
-            }
+        let (mut vectors, mut rest) = (vectors, &mut out[..]);
+        while let Some((eight, more)) = vectors.split_at_checked(AT_ONCE * width) {
+            let (out, later) = rest.split_at_mut(AT_ONCE * count);
+            dots_of::<AT_ONCE, 2>(eight, rows, width, out);
+            (vectors, rest) = (more, later);
+        }
+        for (vector, out) in vectors.chunks_exact(width).zip(rest.chunks_exact_mut(count)) {
+            dots_of::<1, 4>(vector, rows, width, out);
         }
         out
     }
 
-    /// Of `N` vectors, one after the other, with one row.
+    /// Of `N` vectors, one after the other, with all rows, `R` at a time.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn dots_of_row<const N: usize>(vectors: &[u8], row: &[i8]) -> [i32; N] {
-        assert_eq!(vectors.len(), N * row.len());
-        let mut sums = [_mm512_setzero_si512(); N];
-        let (whole, rest) = row.as_chunks::<64>();
-        for (at, values) in whole.iter().enumerate() {
-            // SAFETY: 64 bytes, an unaligned load.
-            let values = unsafe { _mm512_loadu_si512(values.as_ptr().cast()) };
-            for (number, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: unaligned, too; the vector is as long as the row, which has 64 bytes here.
-                let vector = unsafe {
-                    let vector = vectors.as_ptr().add(number * row.len() + at * 64);
-                    _mm512_loadu_si512(vector.cast())
-                };
-                *sum = _mm512_dpbusd_epi32(*sum, vector, values);
+    fn dots_of<const N: usize, const R: usize>(
+        vectors: &[u8],
+        rows: &[i8],
+        width: usize,
+        out: &mut [i32],
+    ) {
+        let count = rows.len() / width;
+        let mut put = |number: usize, dots: [i32; N]| {
+            for (out, dot) in out.chunks_exact_mut(count).zip(dots) {
+                out[number] = dot;
+            }
+        };
+        let (blocks, rest) = rows.split_at(count / R * R * width);
+        for (block, rows) in blocks.chunks_exact(R * width).enumerate() {
+            let rows = std::array::from_fn(|row| &rows[row * width..][..width]);
+            for (row, dots) in dots_of_rows::<N, R>(vectors, rows).into_iter().enumerate() {
+                put(block * R + row, dots);
             }
         }
-        std::array::from_fn(|number| {
-            let vector = &vectors[number * row.len()..][..row.len()];
-            let rest = super::dot(&vector[whole.len() * 64..], rest);
-            _mm512_reduce_add_epi32(sums[number]).wrapping_add(rest)
-        })
+        for (row, number) in rest.chunks_exact(width).zip(count / R * R..) {
+            let [dots] = dots_of_rows::<N, 1>(vectors, [row]);
+            put(number, dots);
+        }
     }
 
-    /// Four sums at once, as each addition waits for the one before it.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn dot_vnni(a: &[u8], b: &[i8]) -> i32 {
-        let mut sums = [_mm512_setzero_si512(); 4];
-        let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<256>(), b.as_chunks::<256>());
-        for (a, b) in a.iter().zip(b) {
-            let (a, b) = (a.as_chunks::<64>().0, b.as_chunks::<64>().0);
-            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                // SAFETY: 64 bytes each, unaligned loads.
-                let (a, b) = unsafe {
-                    (_mm512_loadu_si512(a.as_ptr().cast()), _mm512_loadu_si512(b.as_ptr().cast()))
-                };
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+    fn dots_of_rows<const N: usize, const R: usize>(
+        vectors: &[u8],
+        rows: [&[i8]; R],
+    ) -> [[i32; N]; R] {
+        let width = rows[0].len();
+        assert!(vectors.len() == N * width && rows.iter().all(|row| row.len() == width));
+        let mut sums = [[_mm512_setzero_si512(); N]; R];
+        let whole = width / 64 * 64;
+        for at in (0..width / 64).map(|block| block * 64) {
+            // SAFETY: unaligned loads of 64 bytes; each row, and each of the vectors, has them here.
+            let rows = rows.map(|row| unsafe { _mm512_loadu_si512(row.as_ptr().add(at).cast()) });
+            for vector in 0..N {
+                // SAFETY: as above.
+                let values =
+                    unsafe { _mm512_loadu_si512(vectors.as_ptr().add(vector * width + at).cast()) };
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    sums[vector] = _mm512_dpbusd_epi32(sums[vector], values, row);
+                }
             }
         }
-        let [a, b, c, d] = sums;
-        let sum = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
-        _mm512_reduce_add_epi32(sum).wrapping_add(super::dot(rest_a, rest_b))
+        let mut dots = [[0; N]; R];
+        for ((dots, sums), row) in dots.iter_mut().zip(sums).zip(rows) {
+            let vectors = vectors.chunks_exact(width);
+            for ((dot, sum), vector) in dots.iter_mut().zip(sums).zip(vectors) {
+                let rest = super::dot(&vector[whole..], &row[whole..]);
+                *dot = _mm512_reduce_add_epi32(sum).wrapping_add(rest);
+            }
+        }
+        dots
     }
 }
 

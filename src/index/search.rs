@@ -186,20 +186,23 @@ impl Room {
         }
         let growth = beam.growth.filter(|_| space.codes.have_heads());
         let mut measured = 0;
+        let degree = space.graph.base_degree();
         while let Some(Reverse(next)) = open.pop() {
             if next > farthest {
                 break;
             }
-            fresh.clear();
-            for point in space.graph.base(space.graph_bytes, next.point()) {
+            // Without a branch on what was seen, which would be guessed wrong every other time.
+            fresh.resize(degree, 0);
+            let mut count = 0;
+            space.graph.base(space.graph_bytes, next.point()).for_each(|point| {
                 let seen = &mut seen[point as usize];
-                if std::mem::replace(seen, *search) != *search {
-                    match growth {
-                        None => space.codes.prefetch(point),
-                        Some(_) => space.codes.prefetch_head(point),
-                    }
-                    fresh.push(point);
-                }
+                fresh[count] = point;
+                count += usize::from(std::mem::replace(seen, *search) != *search);
+            });
+            fresh.truncate(count);
+            match growth {
+                None => fresh.iter().for_each(|point| space.codes.prefetch(*point)),
+                Some(_) => fresh.iter().for_each(|point| space.codes.prefetch_head(*point)),
             }
             measured += fresh.len();
             if measured > budget {

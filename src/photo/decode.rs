@@ -1,6 +1,6 @@
 //! Bytes → the upright square the network sees, whatever the bytes do.
 
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read, Seek};
 use std::sync::Arc;
 
 use image::metadata::Orientation;
@@ -14,7 +14,7 @@ use super::region::{self, Region};
 use super::resize::Source;
 use super::wanted::Wanted;
 use super::{
-    Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, resize, tiff, tone,
+    Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, read, resize, tiff, tone,
 };
 use crate::network::{Filter, Pixels, Preprocessing};
 use crate::record::PhotoFacts;
@@ -40,8 +40,8 @@ pub struct DecodeOptions {
     /// anything is allocated.
     pub max_megapixels: u32,
     /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG,
-    /// TIFF, GIF, WebP with loss and HEIC in tiles are decoded in little, whatever their size; others, and progressive
-    /// JPEG that is long and narrow, whole.
+    /// TIFF, GIF, BMP, PPM, PSD, WebP with loss and HEIC in tiles are decoded in little, whatever their size; others, and
+    /// progressive JPEG that is long and narrow, whole.
     pub max_bytes: u64,
     /// Shared by all pictures that are decoded at once.
     pub budget: Arc<Budget>,
@@ -195,8 +195,10 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
         Content::Held(bytes) => return raster_of(bytes, photo.format, &wanted.beside(bytes)),
         Content::OnDisk { file, bytes } => (file, *bytes),
     };
-    let by_rows = match photo.format {
-        Format::Png => image_rs::decode_by_rows(file, wanted)?,
+    let by_rows = match photo.format.decoder() {
+        // In no other way.
+        Decoder::Psd => return psd::decode(read::from_start(file)?, bytes, wanted),
+        Decoder::ImageCrate(kind) => image_rs::decode_by_rows(file, photo.format, kind, wanted)?,
         _ => tiff::decode_by_rows(file, wanted)?,
     };
     if let Some(raster) = by_rows {
@@ -224,7 +226,7 @@ fn raster_of(bytes: &[u8], format: Format, wanted: &Wanted<'_>) -> Result<Raster
         Decoder::Ico => ico::decode(bytes, wanted),
         Decoder::Jxl => jxl::decode(bytes, wanted),
         Decoder::Libheif => heif::decode(bytes, format, wanted),
-        Decoder::Psd => psd::decode(bytes, wanted),
+        Decoder::Psd => psd::decode(Cursor::new(bytes), bytes.len() as u64, wanted),
         Decoder::Tiff => tiff::decode(bytes, wanted),
         Decoder::RawPreview => raw::decode(bytes, wanted),
     }
@@ -262,8 +264,6 @@ fn over_white(image: DynamicImage) -> RgbImage {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::Cursor;
-
     use image::{ImageFormat, Rgba, RgbaImage};
 
     use super::*;
@@ -365,15 +365,23 @@ pub(super) mod tests {
             let noise = split_mix(&mut noise).to_le_bytes();
             image::Rgb([noise[0] / 2 + (x / 30) as u8, noise[1], noise[2] / 2 + (y / 30) as u8])
         });
-        let (small, deep) = (DynamicImage::from(image), DynamicImage::from(deep(2_500)));
+        let deep = deep(2_500);
+        let words: Vec<u8> = deep.iter().flat_map(|value| value.to_be_bytes()).collect();
+        let planes: Vec<u8> =
+            (0..3).flat_map(|c| image.iter().skip(c).step_by(3)).copied().collect();
+        let psd = b"8BPS\0\x01\0\0\0\0\0\0\0\x03\0\0\x0d\x48\0\0\x0d\x48\0\x08\0\x03";
+        let (small, deep) = (DynamicImage::from(image), DynamicImage::from(deep));
         let folder = tempfile::tempdir().unwrap();
         let cases = [
-            ("a.png", &small, ImageFormat::Png),
-            ("b.tif", &small, ImageFormat::Tiff),
-            ("c.tif", &deep, ImageFormat::Tiff),
+            ("a.png", encoded(&small, ImageFormat::Png)),
+            ("b.tif", encoded(&small, ImageFormat::Tiff)),
+            ("c.tif", encoded(&deep, ImageFormat::Tiff)),
+            ("d.bmp", encoded(&small, ImageFormat::Bmp)),
+            ("e.ppm", [b"P6 2500 2500 65535\n", words.as_slice()].concat()),
+            ("f.psd", [psd, [0; 14].as_slice(), &planes].concat()),
         ];
-        for (name, image, format) in cases {
-            let (path, bytes) = (folder.path().join(name), encoded(image, format));
+        for (name, bytes) in cases {
+            let path = folder.path().join(name);
             std::fs::write(&path, &bytes).unwrap();
             let on_disk = crate::photo::read(&path, u64::MAX).unwrap();
             assert!(matches!(on_disk.content, Content::OnDisk { .. }), "{name}");

@@ -113,6 +113,12 @@ impl Format {
         self.about().extensions
     }
 
+    /// Whether large pictures of it may be decoded by rows, from the disk.
+    pub(super) fn has_rows(self) -> bool {
+        use Format::{Bmp, Png, Pnm, Psd, Tiff};
+        matches!(self, Png | Tiff | Bmp | Pnm | Psd)
+    }
+
     pub(super) fn decoder(self) -> Decoder {
         self.about().decoder
     }

@@ -1,14 +1,15 @@
 //! What the `image` crate decodes: most formats that are no JPEG.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, Cursor, Seek};
 
 use image::codecs::hdr::HdrDecoder;
 use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::decode::{Metadata, Raster};
-use super::format::Format;
+use super::format::{Decoder, Format};
+use super::read::from_start;
 use super::wanted::Wanted;
 use super::{Unreadable, stream};
 
@@ -30,59 +31,73 @@ pub(super) fn decode(
     as_format: ImageFormat,
     wanted: &Wanted<'_>,
 ) -> Result<Raster, Unreadable> {
-    let mut decoder =
-        decoder(bytes, as_format, wanted.max_bytes).map_err(|error| reason(format, &error))?;
+    let mut decoder = decoder(Cursor::new(bytes), as_format, wanted.max_bytes)
+        .map_err(|error| reason(format, &error))?;
     let size = decoder.dimensions();
     wanted.check_size(size)?;
     let metadata = metadata(&mut *decoder);
     // Of EXIF, as the prefix above kept `image` from seeing it.
     let orientation = None;
     let by_rows = || match format {
-        Format::Png => stream::png(Cursor::new(bytes), wanted),
         Format::Gif => stream::gif(bytes, wanted),
-        Format::WebP => stream::webp(bytes, size, wanted),
-        _ => None,
+        Format::WebP => {
+            stream::webp(bytes, size, wanted).or_else(|| stream::lossless(bytes, size, wanted))
+        }
+        _ => by_rows(Cursor::new(bytes), format, wanted),
     };
-    if decoder.total_bytes() > WHOLE
-        && let Some((scale, image)) = by_rows()
-    {
+    let is_large = decoder.total_bytes() > WHOLE;
+    if is_large && let Some((scale, image)) = by_rows() {
         return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }
-    // What comes out, and the 8-bit RGB that is made of it.
-    let rgb = u64::from(size.0) * u64::from(size.1) * 3;
-    let _permit = wanted.room_for(decoder.total_bytes() + rgb)?;
+    // What comes out, and what WebP's decoder holds besides or the 8-bit RGB that is made of it.
+    let is_light = matches!(format.decoder(), Decoder::LinearLight(_));
+    let is_shrunk = is_large && !is_light && wanted.block_side(size).is_some();
+    let pixels = u64::from(size.0) * u64::from(size.1);
+    let besides = if is_shrunk && format != Format::WebP { 0 } else { 3 * pixels };
+    let _permit = wanted.room_for(decoder.total_bytes() + besides)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
     if matches!(format, Format::Bmp | Format::Tga) {
         unless_invisible(&mut image);
     }
-    Ok(Raster::whole(image, size, metadata, orientation))
+    let small = if is_large { stream::whole(&image, wanted) } else { None };
+    let (scale, image) = small.unwrap_or((1.0, image));
+    Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) })
 }
 
-/// Decodes a large PNG from its file, holding a few rows of it; `None` where that does not work.
+/// Decodes a large file, holding a few rows of it; `None` where that does not work.
 ///
 /// # Errors
 /// As [`decode`].
 pub(super) fn decode_by_rows(
     file: &File,
+    format: Format,
+    as_format: ImageFormat,
     wanted: &Wanted<'_>,
 ) -> Result<Option<Raster>, Unreadable> {
-    let from_start = || -> std::io::Result<_> {
-        let mut reader = BufReader::new(file);
-        reader.rewind()?;
-        Ok(reader)
-    };
-    let opened = png_decoder(from_start()?, wanted.max_bytes);
-    let mut decoder = opened.map_err(|error| reason(Format::Png, &error))?;
+    let opened = decoder(from_start(file)?, as_format, wanted.max_bytes);
+    let mut decoder = opened.map_err(|error| reason(format, &error))?;
     let size = decoder.dimensions();
     wanted.check_size(size)?;
-    let metadata = metadata(&mut decoder);
+    let metadata = metadata(&mut *decoder);
     drop(decoder);
-    let small = stream::png(from_start()?, wanted);
+    let small = by_rows(from_start(file)?, format, wanted);
     let orientation = None;
     Ok(small.map(|(scale, image)| Raster {
         scale,
         ..Raster::whole(image, size, metadata, orientation)
     }))
+}
+
+fn by_rows<R: BufRead + Seek>(
+    reader: R,
+    format: Format,
+    wanted: &Wanted<'_>,
+) -> Option<stream::Small> {
+    match format {
+        Format::Png => stream::png(reader, wanted),
+        Format::Bmp | Format::Pnm => stream::plain(reader, wanted),
+        _ => None,
+    }
 }
 
 fn metadata(decoder: &mut dyn ImageDecoder) -> Metadata {
@@ -110,24 +125,23 @@ fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
     }
 }
 
-fn decoder(
-    bytes: &[u8],
+fn decoder<'a, R: BufRead + Seek + 'a>(
+    reader: R,
     format: ImageFormat,
     max_bytes: u64,
-) -> Result<Box<dyn ImageDecoder + '_>, ImageError> {
-    let bytes = Cursor::new(bytes);
+) -> Result<Box<dyn ImageDecoder + 'a>, ImageError> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(max_bytes);
     match format {
-        ImageFormat::Png => Ok(Box::new(png_decoder(bytes, max_bytes)?)),
+        ImageFormat::Png => Ok(Box::new(png_decoder(reader, max_bytes)?)),
         // Strict, it would refuse what begins with `#?RGBE`.
         ImageFormat::Hdr => {
-            let mut decoder = HdrDecoder::new_nonstrict(bytes)?;
+            let mut decoder = HdrDecoder::new_nonstrict(reader)?;
             decoder.set_limits(limits)?;
             Ok(Box::new(decoder))
         }
         _ => {
-            let mut reader = ImageReader::with_format(bytes, format);
+            let mut reader = ImageReader::with_format(reader, format);
             reader.limits(limits);
             Ok(Box::new(reader.into_decoder()?))
         }

@@ -1,7 +1,7 @@
 //! File → bytes and their hash, without ever hanging on something that is no file.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -32,7 +32,8 @@ pub(super) enum Content {
     },
 }
 
-/// A PNG or TIFF file of more bytes than this stays on disk and is read twice, to be hashed and by rows.
+/// A file of more bytes than this stays on disk, if it can be decoded by rows, and is read twice: to be hashed and by
+/// rows.
 const HELD: u64 = 32 << 20;
 
 impl PhotoBytes {
@@ -42,8 +43,9 @@ impl PhotoBytes {
     }
 }
 
-/// Reads a picture after its first bytes have shown that it is one, whole, or of a large PNG or TIFF the hash only: a film of 10 GB costs one
-/// small read, and so does a picture of more than `max_bytes`.
+/// Reads a picture after its first bytes have shown that it is one, whole, or to hash it only if it is large and can be
+/// decoded by rows: a film of 10 GB costs one small read, and so does a picture of more than `max_bytes` that would have
+/// to be held.
 ///
 /// # Errors
 /// [`Unreadable`] when it cannot be read, is no regular file, is of no format that is decoded, or larger than
@@ -57,12 +59,15 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<PhotoBytes, Unreadable> {
     let mut bytes = Vec::with_capacity(HEAD);
     (&mut file).take(HEAD as u64).read_to_end(&mut bytes)?;
     let format = sniff::sniff(&bytes, Some(path))?;
+    // Of a DNG the preview is decoded, from all of it.
+    let is_dng = || format == Format::Tiff && tiff::is_dng(&file);
+    if metadata.len() > HELD && format.has_rows() && !is_dng() {
+        return on_disk(file, format);
+    }
     if metadata.len() > max_bytes {
         return Err(Unreadable::too_much_memory(metadata.len(), max_bytes));
     }
-    if metadata.len() > HELD && matches!(format, Format::Png | Format::Tiff) {
-        return on_disk(file, format);
-    }
+    file.seek(SeekFrom::Start(bytes.len() as u64))?;
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
     file.read_to_end(&mut bytes)?;
     Ok(taken(bytes, format))
@@ -102,19 +107,19 @@ fn taken(bytes: Vec<u8>, format: Format) -> PhotoBytes {
 }
 
 fn on_disk(mut file: File, format: Format) -> Result<PhotoBytes, Unreadable> {
-    if format == Format::Tiff && tiff::is_dng(&file) {
-        // Its preview is what is decoded, from all of it.
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        return Ok(taken(bytes, format));
-    }
     file.rewind()?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&file)?;
     let hash = ContentHash::from_bytes(*hasher.finalize().as_bytes());
     let bytes = hasher.count();
     Ok(PhotoBytes { content: Content::OnDisk { file, bytes }, format, hash })
+}
+
+/// A file from its first byte on.
+pub(super) fn from_start(file: &File) -> std::io::Result<BufReader<&File>> {
+    let mut reader = BufReader::new(file);
+    reader.rewind()?;
+    Ok(reader)
 }
 
 /// Opens without waiting: opening a named pipe would otherwise hang until somebody writes to it.

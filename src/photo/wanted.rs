@@ -77,6 +77,12 @@ impl<'a> Wanted<'a> {
         if self.whole { u32::MAX } else { self.shorter_side * FAST_MARGIN }
     }
 
+    /// How many pixels along a side are averaged in one of a very large picture; `None` where that would be one.
+    pub(super) fn block_side(&self, (width, height): (u32, u32)) -> Option<u32> {
+        let side = width.min(height) / self.least_side();
+        (side >= 2).then_some(side)
+    }
+
     /// Which part of a picture, as stored, is looked at.
     pub(super) fn part(&self, size: (u32, u32)) -> Part {
         if self.whole {

@@ -3,14 +3,48 @@
 
 Usage: giant.py PHOTO OUT        (needs: pip install -r requirements.txt, and pillow-heif, and 6 GB of memory)
 
-Writes 400 megapixels as ordinary and progressive JPEG, PNG, TIFF of one strip, GIF (interlaced, as Pillow
-writes it, and not) and HEIC in tiles, as phones write it, 210 as WebP with loss, near the most that libwebp writes, and 144 without. Index each alone: /usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
+Writes 400 megapixels as ordinary and progressive JPEG, PNG (interlaced and not), TIFF of one strip, BMP, PPM, PSD, GIF
+(interlaced, as Pillow writes it, and not) and HEIC in tiles, as phones write it, 210 as WebP with loss, near the most
+that libwebp writes, and 144 without. Index each alone: /usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
 """
 import pathlib
+import struct
 import sys
+import zlib
 
+import numpy
 import pillow_heif
 from PIL import Image
+
+# Adam7: first column and row, and how far it is to the next.
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def psd(image, path):
+    """Version 1, RGB of 8 bits, not compressed, without layers."""
+    with open(path, "wb") as file:
+        file.write(b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3) + bytes(14))
+        for plane in image.split():
+            file.write(plane.tobytes())
+
+
+def interlaced_png(image, path):
+    """Pillow writes none."""
+    pixels = numpy.asarray(image)
+    compress = zlib.compressobj(1)
+    data = []
+    for left, top, across, down in PASSES:
+        rows = pixels[top::down, left::across]
+        filtered = numpy.zeros((rows.shape[0], 1 + rows.shape[1] * 3), numpy.uint8)
+        filtered[:, 1:] = rows.reshape(rows.shape[0], -1)
+        data.append(compress.compress(filtered.tobytes()))
+    data.append(compress.flush())
+    header = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in (b"IHDR", header), (b"IDAT", b"".join(data)), (b"IEND", b""):
+            file.write(struct.pack(">I", len(content)) + name + content)
+            file.write(struct.pack(">I", zlib.crc32(name + content)))
 
 
 def main(photo, out):
@@ -24,6 +58,10 @@ def main(photo, out):
     giant.save(out / "prog.jpg", quality=85, progressive=True)
     giant.save(out / "big.png", compress_level=1)
     giant.save(out / "big.tif")
+    giant.save(out / "big.bmp")
+    giant.save(out / "big.ppm")
+    psd(giant, out / "big.psd")
+    interlaced_png(giant, out / "passes.png")
     giant.save(out / "tiles.heic", quality=50, tile_size=1024)
     few = giant.quantize(64)
     few.save(out / "big.gif")

@@ -1,51 +1,125 @@
 //! Giant pictures, row by row: scans and panoramas of hundreds of megapixels.
 //!
 //! Rows, or rows of tiles, are averaged in blocks as they come, so that what is held is a few rows and the small picture,
-//! whatever the file's size; of a WebP its planes, too, and of an interlaced GIF a byte a pixel. As with JPEG, the
-//! small one is never below four times the side that the network asks for. What cannot be read by rows
-//! (interlaced PNG, planes and rare colours in TIFF, WebP without loss or with alpha) is decoded whole.
+//! whatever the file's size; of a WebP its planes or pixels, too, and of an interlaced GIF a byte a pixel. As with JPEG,
+//! the small one is never below four times the side that the network asks for. What cannot be read by rows (as planes
+//! and rare colours in TIFF) is decoded whole.
 
 mod gif;
+mod lossless;
+mod plain;
+mod planes;
+mod png;
 mod tiff;
 mod tiles;
 mod webp;
 
-use std::io::{BufRead, Seek};
-
 use image::{DynamicImage, ImageBuffer};
 
 pub(super) use self::gif::gif;
+pub(super) use self::lossless::lossless;
+pub(super) use self::plain::plain;
+pub(super) use self::planes::Planes;
+pub(super) use self::png::png;
 pub(super) use self::tiff::tiff;
 pub(super) use self::tiles::tiles;
 pub(super) use self::webp::webp;
+use super::resize::eight_bits;
 use super::wanted::Wanted;
 
 /// A picture made smaller: how many of its pixels lie along one of the whole picture, and itself.
 pub(super) type Small = (f64, DynamicImage);
 
-/// Decodes a PNG by rows; `None` where that does not work or saves nothing.
-pub(super) fn png<R: BufRead + Seek>(reader: R, wanted: &Wanted<'_>) -> Option<Small> {
-    let mut decoder = png::Decoder::new(reader);
-    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
-    let mut reader = decoder.read_info().ok()?;
-    let info = reader.info();
-    let (size, interlaced) = ((info.width, info.height), info.interlaced);
-    let channels = reader.output_color_type().0.samples();
-    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| !interlaced)?;
-    while let Some(row) = reader.next_row().ok()? {
-        blocks.add(row.data());
-    }
-    blocks.finish()
-}
-
 /// Square blocks of pixels, averaged; those at the right and lower edge may hold fewer. What is
 /// transparent has no say in the colour.
-struct Blocks {
+#[derive(Debug, Clone, Copy)]
+struct Grid {
     side: usize,
     channels: usize,
     /// Columns of the whole picture, and blocks across it.
     columns: usize,
     width: usize,
+}
+
+impl Grid {
+    /// `None` when the picture is too small for blocks of two.
+    fn new(size: (u32, u32), channels: usize, wanted: &Wanted<'_>) -> Option<Self> {
+        let (side, columns) = (wanted.block_side(size)? as usize, size.0 as usize);
+        Some(Self { side, channels, columns, width: columns.div_ceil(side) })
+    }
+
+    /// How many sums a row of blocks has.
+    fn sums(&self) -> usize {
+        self.width * self.channels
+    }
+
+    fn has_alpha(&self) -> bool {
+        matches!(self.channels, 2 | 4)
+    }
+
+    /// Adds a row of pixels to the sums of the row of blocks that it lies in.
+    fn add(&self, sums: &mut [u64], row: &[u8]) {
+        let blocks = row.chunks(self.side * self.channels);
+        for (sums, block) in sums.chunks_mut(self.channels).zip(blocks) {
+            block.chunks(self.channels).for_each(|pixel| self.add_pixel(sums, pixel));
+        }
+    }
+
+    /// The same with some pixels of a row, those of the columns `first`, `first + step` and so on.
+    fn add_some(&self, sums: &mut [u64], pixels: &[u8], first: usize, step: usize) {
+        for (pixel, x) in pixels.chunks(self.channels).zip((first..self.columns).step_by(step)) {
+            let block = x / self.side * self.channels;
+            self.add_pixel(&mut sums[block..block + self.channels], pixel);
+        }
+    }
+
+    #[inline(always)]
+    fn add_pixel(&self, sums: &mut [u64], pixel: &[u8]) {
+        if self.has_alpha()
+            && let (Some((alpha, colours)), Some((of_alpha, sums))) =
+                (pixel.split_last(), sums.split_last_mut())
+        {
+            let alpha = u64::from(*alpha);
+            sums.iter_mut().zip(colours).for_each(|(sum, value)| *sum += u64::from(*value) * alpha);
+            *of_alpha += alpha;
+        } else {
+            sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u64::from(*value));
+        }
+    }
+
+    /// Appends the averages of a row of blocks that so many rows of pixels were added to, and clears their sums.
+    fn close(&self, sums: &mut [u64], rows: usize, done: &mut Vec<u8>) {
+        let has_alpha = self.has_alpha();
+        for (number, sums) in sums.chunks_mut(self.channels).enumerate() {
+            let columns = self.side.min(self.columns - number * self.side);
+            let pixels = (columns * rows) as u64;
+            let last = sums.len() - 1;
+            let weight = if has_alpha { sums[last].max(1) } else { pixels };
+            for (channel, sum) in sums.iter_mut().enumerate() {
+                let parts = if has_alpha && channel == last { pixels } else { weight };
+                done.push(((*sum + parts / 2) / parts) as u8);
+                *sum = 0;
+            }
+        }
+    }
+
+    /// The small picture that all averages make, in rows.
+    fn picture(&self, done: Vec<u8>) -> Option<Small> {
+        let (width, scale) = (self.width as u32, 1.0 / self.side as f64);
+        let height = (done.len() / self.sums()) as u32;
+        let image = match self.channels {
+            1 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageLuma8),
+            2 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageLumaA8),
+            3 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageRgb8),
+            _ => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageRgba8),
+        };
+        image.map(|image| (scale, image))
+    }
+}
+
+/// A picture whose rows come one after the other, from the top.
+struct Blocks {
+    grid: Grid,
     /// Rows in the blocks that are being filled.
     rows: usize,
     sums: Vec<u64>,
@@ -53,75 +127,62 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// `None` when the picture is too small for blocks of two.
-    fn new((width, height): (u32, u32), channels: usize, wanted: &Wanted<'_>) -> Option<Self> {
-        let side = (width.min(height) / wanted.least_side()) as usize;
-        let columns = width as usize;
-        (side >= 2).then(|| {
-            let width = columns.div_ceil(side);
-            let (sums, done) = (vec![0; width * channels], Vec::new());
-            Self { side, channels, columns, width, rows: 0, sums, done }
-        })
+    /// See [`Grid::new`].
+    fn new(size: (u32, u32), channels: usize, wanted: &Wanted<'_>) -> Option<Self> {
+        Grid::new(size, channels, wanted).map(Self::of)
     }
 
-    fn has_alpha(&self) -> bool {
-        matches!(self.channels, 2 | 4)
+    fn of(grid: Grid) -> Self {
+        Self { grid, rows: 0, sums: vec![0; grid.sums()], done: Vec::new() }
     }
 
     fn add(&mut self, row: &[u8]) {
-        let (channels, has_alpha) = (self.channels, self.has_alpha());
-        let blocks = row.chunks(self.side * channels);
-        for (sums, block) in self.sums.chunks_mut(channels).zip(blocks) {
-            for pixel in block.chunks(channels) {
-                if has_alpha && let Some((alpha, colours)) = pixel.split_last() {
-                    let alpha = u64::from(*alpha);
-                    for (sum, value) in sums.iter_mut().zip(colours) {
-                        *sum += u64::from(*value) * alpha;
-                    }
-                    sums[channels - 1] += alpha;
-                } else {
-                    for (sum, value) in sums.iter_mut().zip(pixel) {
-                        *sum += u64::from(*value);
-                    }
-                }
-            }
-        }
+        self.grid.add(&mut self.sums, row);
         self.rows += 1;
-        if self.rows == self.side {
+        if self.rows == self.grid.side {
             self.close();
         }
     }
 
     fn close(&mut self) {
-        let has_alpha = self.has_alpha();
-        for (number, sums) in self.sums.chunks_mut(self.channels).enumerate() {
-            let columns = self.side.min(self.columns - number * self.side);
-            let pixels = (columns * self.rows) as u64;
-            let last = sums.len() - 1;
-            let weight = if has_alpha { sums[last].max(1) } else { pixels };
-            for (channel, sum) in sums.iter_mut().enumerate() {
-                let parts = if has_alpha && channel == last { pixels } else { weight };
-                self.done.push(((*sum + parts / 2) / parts) as u8);
-                *sum = 0;
-            }
-        }
+        self.grid.close(&mut self.sums, self.rows, &mut self.done);
         self.rows = 0;
     }
 
-    fn finish(mut self) -> Option<Small> {
+    fn finish(self) -> Option<Small> {
+        let grid = self.grid;
+        grid.picture(self.into_samples())
+    }
+
+    /// The averages, those of a block side by side.
+    fn into_samples(mut self) -> Vec<u8> {
         if self.rows > 0 {
             self.close();
         }
-        let (width, scale) = (self.width as u32, 1.0 / self.side as f64);
-        let height = (self.done.len() / (self.width * self.channels)) as u32;
-        let image = match self.channels {
-            1 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageLuma8),
-            2 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageLumaA8),
-            3 => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageRgb8),
-            _ => ImageBuffer::from_raw(width, height, self.done).map(DynamicImage::ImageRgba8),
-        };
-        image.map(|image| (scale, image))
+        self.done
     }
+}
+
+/// Makes a picture of 8 or 16 bits smaller that was decoded whole; `None` where that saves nothing. Its colours need no
+/// room of their own then.
+pub(super) fn whole(image: &DynamicImage, wanted: &Wanted<'_>) -> Option<Small> {
+    let (size, colour) = ((image.width(), image.height()), image.color());
+    let bytes_a_sample = colour.bytes_per_pixel() / colour.channel_count();
+    let mut blocks = Blocks::new(size, usize::from(colour.channel_count()), wanted)
+        .filter(|_| bytes_a_sample <= 2)?;
+    let row_bytes = size.0 as usize * usize::from(colour.bytes_per_pixel());
+    for row in image.as_bytes().chunks_exact(row_bytes) {
+        match bytes_a_sample {
+            1 => blocks.add(row),
+            _ => blocks.add(&narrow(row, u16::from_ne_bytes)),
+        }
+    }
+    blocks.finish()
+}
+
+/// Samples of 16 bits in 8.
+fn narrow(row: &[u8], number: fn([u8; 2]) -> u16) -> Vec<u8> {
+    row.as_chunks::<2>().0.iter().map(|bytes| eight_bits(number(*bytes))).collect()
 }
 
 #[cfg(test)]
@@ -134,7 +195,7 @@ pub(super) mod tests {
     use crate::photo::decode::tests::wanted;
 
     /// In blocks of three, with edges that do not fill theirs.
-    fn picture() -> DynamicImage {
+    pub(super) fn picture() -> DynamicImage {
         DynamicImage::ImageRgba8(RgbaImage::from_fn(31, 25, |x, y| {
             let alpha = if (x / 3 + y / 3) % 2 == 0 { 255 } else { (x * 8) as u8 };
             Rgba([(x * 8) as u8, (y * 10) as u8, (x * y % 251) as u8, alpha])
@@ -142,19 +203,15 @@ pub(super) mod tests {
     }
 
     /// A picture that was decoded whole, made smaller as its rows would be.
-    pub(in crate::photo) fn in_blocks(whole: &DynamicImage, wanted: &Wanted<'_>) -> DynamicImage {
-        let (size, channels) = ((whole.width(), whole.height()), whole.color().channel_count());
-        let mut blocks = Blocks::new(size, usize::from(channels), wanted).unwrap();
-        let row_bytes = size.0 as usize * usize::from(channels);
-        whole.as_bytes().chunks_exact(row_bytes).for_each(|row| blocks.add(row));
-        blocks.finish().unwrap().1
+    pub(in crate::photo) fn in_blocks(image: &DynamicImage, wanted: &Wanted<'_>) -> DynamicImage {
+        whole(image, wanted).unwrap().1
     }
 
     fn small_png(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Small> {
         super::png(Cursor::new(bytes), wanted)
     }
 
-    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    pub(super) fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, format).unwrap();
         bytes.into_inner()

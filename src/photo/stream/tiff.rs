@@ -6,7 +6,7 @@ use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult};
 use tiff::tags::{ByteOrder, Tag};
 
-use super::{Blocks, Small};
+use super::{Blocks, Small, narrow};
 use crate::photo::resize::eight_bits;
 use crate::photo::wanted::Wanted;
 
@@ -100,10 +100,6 @@ fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
     let offsets = decoder.get_tag_u64_vec(Tag::StripOffsets).ok()?;
     let (order, rows) = (decoder.byte_order(), decoder.chunk_dimensions().1 as usize);
     Some(Strips { bytes_a_sample, order, offsets, rows })
-}
-
-fn narrow(row: &[u8], number: fn([u8; 2]) -> u16) -> Vec<u8> {
-    row.as_chunks::<2>().0.iter().map(|bytes| eight_bits(number(*bytes))).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(in crate::photo) fn webp(
     (width, height): (u32, u32),
     wanted: &Wanted<'_>,
 ) -> Option<Small> {
-    let coded = coded(bytes).filter(|coded| size(coded) == Some((width, height)))?;
+    let coded = chunk(bytes, b"VP8 ").filter(|coded| size(coded) == Some((width, height)))?;
     let mut blocks = Blocks::new((width, height), 3, wanted)?;
     let planes =
         u64::from(width.next_multiple_of(16)) * u64::from(height.next_multiple_of(16)) * 3 / 2;
@@ -26,10 +26,11 @@ pub(in crate::photo) fn webp(
     blocks.finish()
 }
 
-/// The one chunk of coded pixels that such a file has.
-fn coded(bytes: &[u8]) -> Option<&[u8]> {
+/// The chunk of coded pixels that a still picture has, of that name: `VP8 ` without alpha, or `VP8L`.
+pub(super) fn chunk<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
     const ALPHA: u8 = 1 << 4;
     const ANIMATION: u8 = 1 << 1;
+    let unfit = if wanted == b"VP8L" { ANIMATION } else { ALPHA | ANIMATION };
     let mut rest = bytes.strip_prefix(b"RIFF")?.get(4..)?.strip_prefix(b"WEBP")?;
     loop {
         let (name, after) = rest.split_first_chunk::<4>()?;
@@ -37,9 +38,9 @@ fn coded(bytes: &[u8]) -> Option<&[u8]> {
         let length = u32::from_le_bytes(*length) as usize;
         let content = after.get(..length)?;
         match name {
-            b"VP8 " => return Some(content),
-            b"VP8X" if content.first()? & (ALPHA | ANIMATION) != 0 => return None,
-            b"VP8L" | b"ANMF" | b"ALPH" => return None,
+            name if name == wanted => return Some(content),
+            b"VP8X" if content.first()? & unfit != 0 => return None,
+            b"VP8 " | b"VP8L" | b"ANMF" | b"ALPH" => return None,
             _ => rest = after.get(length.checked_next_multiple_of(2)?..)?,
         }
     }
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_of_another_kind_is_left_to_the_others() {
-        let by_header = |bytes: &[u8]| coded(bytes).and_then(size).unwrap_or((1, 1));
+        let by_header = |bytes: &[u8]| chunk(bytes, b"VP8 ").and_then(size).unwrap_or((1, 1));
         let small = |bytes: &[u8]| webp(bytes, by_header(bytes), &wanted(2));
         assert!(small(include_bytes!("../../../tests/reference/golden/alpha.webp")).is_none());
         assert!(small(include_bytes!("../../../tests/reference/golden/lossless.webp")).is_none());

@@ -20,6 +20,7 @@ use tiff::tags::Tag;
 
 use super::decode::{Metadata, Raster};
 use super::image_rs::{END_TEXTS, WHOLE};
+use super::read::from_start;
 use super::resize::eight_bits;
 use super::wanted::Wanted;
 use super::{Unreadable, colour, stream};
@@ -163,12 +164,6 @@ pub(super) fn is_dng(file: &File) -> bool {
 
 fn open_file(file: &File) -> Result<FromFile<'_>, Unreadable> {
     tiff::decoder::Decoder::new(from_start(file)?).map_err(reason)
-}
-
-fn from_start(file: &File) -> std::io::Result<BufReader<&File>> {
-    let mut reader = BufReader::new(file);
-    reader.rewind()?;
-    Ok(reader)
 }
 
 fn open(bytes: &[u8], max_bytes: u64) -> Result<Decoder<'_>, Unreadable> {

@@ -64,8 +64,9 @@ pub(super) fn run(count: usize, params: Params) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let asked: Vec<&Embedding> = queries.iter().collect();
     let calibrated = index.depth(K, Search::Hnsw);
-    let depths = [(1.0, 24), (1.04, 40), (1.08, 64), (1.1, 80), (1.12, 80), (1.16, 100)]
-        .map(|(slack, rerank)| by_slack(&index, slack, rerank));
+    let depths =
+        [(1.0, 24), (1.04, 40), (1.08, 64), (1.1, 80), (1.11, 80), (1.12, 80), (1.16, 100)]
+            .map(|(slack, rerank)| by_slack(&index, slack, rerank));
     let scan = index.depth(K, Search::Exact);
     for depth in depths.into_iter().chain([calibrated, scan]) {
         let search = || {

@@ -43,7 +43,7 @@ pub(super) fn decode(
         Format::WebP => {
             stream::webp(bytes, size, wanted).or_else(|| stream::lossless(bytes, size, wanted))
         }
-        _ => by_rows(Cursor::new(bytes), format, wanted),
+        _ => by_rows(Cursor::new(bytes), format, size, wanted),
     };
     let is_large = decoder.total_bytes() > WHOLE;
     if is_large && let Some((scale, image)) = by_rows() {
@@ -80,7 +80,7 @@ pub(super) fn decode_by_rows(
     wanted.check_size(size)?;
     let metadata = metadata(&mut *decoder);
     drop(decoder);
-    let small = by_rows(from_start(file)?, format, wanted);
+    let small = by_rows(from_start(file)?, format, size, wanted);
     let orientation = None;
     Ok(small.map(|(scale, image)| Raster {
         scale,
@@ -91,11 +91,12 @@ pub(super) fn decode_by_rows(
 fn by_rows<R: BufRead + Seek>(
     reader: R,
     format: Format,
+    size: (u32, u32),
     wanted: &Wanted<'_>,
 ) -> Option<stream::Small> {
     match format {
         Format::Png => stream::png(reader, wanted),
-        Format::Bmp | Format::Pnm => stream::plain(reader, wanted),
+        Format::Bmp | Format::Pnm => stream::plain(reader, size, wanted),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use self::file::{Header, rows, truncated};
 use super::decode::Raster;
 use super::image_rs::WHOLE;
 use super::resize::eight_bits;
-use super::stream::{Planes, Small};
+use super::stream::{Averages, Planes, Small};
 use super::wanted::Wanted;
 use super::{Unreadable, colour, tone};
 
@@ -113,7 +113,7 @@ fn by_rows(
             planes.add(channel, &samples);
         }
     })?;
-    let (scale, size, samples) = planes.finish();
+    let Averages { scale, size, samples, .. } = planes.finish();
     Ok(Some((scale, picture(header, size, samples))))
 }
 

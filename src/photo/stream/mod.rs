@@ -21,7 +21,7 @@ pub(super) use self::lossless::lossless;
 pub(super) use self::plain::plain;
 pub(super) use self::planes::Planes;
 pub(super) use self::png::png;
-pub(super) use self::tiff::tiff;
+pub(super) use self::tiff::{tiff, unpacked};
 pub(super) use self::tiles::tiles;
 pub(super) use self::webp::webp;
 use super::resize::eight_bits;
@@ -30,31 +30,54 @@ use super::wanted::Wanted;
 /// A picture made smaller: how many of its pixels lie along one of the whole picture, and itself.
 pub(super) type Small = (f64, DynamicImage);
 
+/// The same as samples of 8 bits, which need not be colours yet.
+pub(super) struct Averages {
+    pub(super) scale: f64,
+    /// Width and height.
+    pub(super) size: (u32, u32),
+    pub(super) channels: usize,
+    /// Those of a pixel side by side.
+    pub(super) samples: Vec<u8>,
+}
+
+impl Averages {
+    /// Of grey, grey and alpha, RGB, or RGBA.
+    fn picture(self) -> Option<Small> {
+        let ((width, height), samples) = (self.size, self.samples);
+        let image = match self.channels {
+            1 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
+            2 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLumaA8),
+            3 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
+            _ => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgba8),
+        };
+        image.map(|image| (self.scale, image))
+    }
+}
+
 /// Square blocks of pixels, averaged; those at the right and lower edge may hold fewer. What is
 /// transparent has no say in the colour.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
     side: usize,
     channels: usize,
+    /// Whether the last channel is alpha.
+    has_alpha: bool,
     /// Columns of the whole picture, and blocks across it.
     columns: usize,
     width: usize,
 }
 
 impl Grid {
-    /// `None` when the picture is too small for blocks of two.
+    /// For grey, RGB, and either with alpha; `None` when the picture is too small for blocks of two.
     fn new(size: (u32, u32), channels: usize, wanted: &Wanted<'_>) -> Option<Self> {
         let (side, columns) = (wanted.block_side(size)? as usize, size.0 as usize);
-        Some(Self { side, channels, columns, width: columns.div_ceil(side) })
+        let has_alpha = matches!(channels, 2 | 4);
+        Some(Self { side, channels, has_alpha, columns, width: columns.div_ceil(side) })
     }
 
     /// How many sums a row of blocks has.
     fn sums(&self) -> usize {
         self.width * self.channels
-    }
-
-    fn has_alpha(&self) -> bool {
-        matches!(self.channels, 2 | 4)
     }
 
     /// Adds a row of pixels to the sums of the row of blocks that it lies in.
@@ -75,7 +98,7 @@ impl Grid {
 
     #[inline(always)]
     fn add_pixel(&self, sums: &mut [u64], pixel: &[u8]) {
-        if self.has_alpha()
+        if self.has_alpha
             && let (Some((alpha, colours)), Some((of_alpha, sums))) =
                 (pixel.split_last(), sums.split_last_mut())
         {
@@ -89,7 +112,7 @@ impl Grid {
 
     /// Appends the averages of a row of blocks that so many rows of pixels were added to, and clears their sums.
     fn close(&self, sums: &mut [u64], rows: usize, done: &mut Vec<u8>) {
-        let has_alpha = self.has_alpha();
+        let has_alpha = self.has_alpha;
         for (number, sums) in sums.chunks_mut(self.channels).enumerate() {
             let columns = self.side.min(self.columns - number * self.side);
             let pixels = (columns * rows) as u64;
@@ -103,17 +126,11 @@ impl Grid {
         }
     }
 
-    /// The small picture that all averages make, in rows.
-    fn picture(&self, done: Vec<u8>) -> Option<Small> {
+    /// The averages of all blocks, in rows.
+    fn averages(&self, samples: Vec<u8>) -> Averages {
         let (width, scale) = (self.width as u32, 1.0 / self.side as f64);
-        let height = (done.len() / self.sums()) as u32;
-        let image = match self.channels {
-            1 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageLuma8),
-            2 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageLumaA8),
-            3 => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageRgb8),
-            _ => ImageBuffer::from_raw(width, height, done).map(DynamicImage::ImageRgba8),
-        };
-        image.map(|image| (scale, image))
+        let height = (samples.len() / self.sums()) as u32;
+        Averages { scale, size: (width, height), channels: self.channels, samples }
     }
 }
 
@@ -150,16 +167,14 @@ impl Blocks {
     }
 
     fn finish(self) -> Option<Small> {
-        let grid = self.grid;
-        grid.picture(self.into_samples())
+        self.averages().picture()
     }
 
-    /// The averages, those of a block side by side.
-    fn into_samples(mut self) -> Vec<u8> {
+    fn averages(mut self) -> Averages {
         if self.rows > 0 {
             self.close();
         }
-        self.done
+        self.grid.averages(self.done)
     }
 }
 
@@ -238,7 +253,8 @@ pub(super) mod tests {
         let picture = picture();
         let (png, tiff) =
             (encoded(&picture, ImageFormat::Png), encoded(&picture, ImageFormat::Tiff));
-        for small in [small_png(&png, &wanted), super::tiff(Cursor::new(&tiff), &wanted)] {
+        let tiff = super::tiff(Cursor::new(&tiff), true, &wanted).and_then(Averages::picture);
+        for small in [small_png(&png, &wanted), tiff] {
             let (scale, small) = small.unwrap();
             assert!((scale - 1.0 / 3.0).abs() < 1e-12);
             assert_eq!((small.width(), small.height()), (11, 9));

@@ -28,10 +28,11 @@ enum Samples {
     Palette(Vec<u8>),
 }
 
-/// Decodes a BMP that is not compressed, or a binary PGM or PPM, by rows; `None` for any other, and where that saves
-/// nothing.
+/// Decodes a BMP that is not compressed, or a binary PGM or PPM, by rows; `None` for any other, one that is not of that
+/// size, and where that saves nothing.
 pub(in crate::photo) fn plain<R: BufRead + Seek>(
     mut reader: R,
+    size: (u32, u32),
     wanted: &Wanted<'_>,
 ) -> Option<Small> {
     let mut magic = [0; 2];
@@ -45,7 +46,7 @@ pub(in crate::photo) fn plain<R: BufRead + Seek>(
         Samples::Bytes(channels) | Samples::Words(channels) => channels,
         Samples::Bgr(_) | Samples::Palette(_) => 3,
     };
-    let mut blocks = Blocks::new(rows.size, channels, wanted)?;
+    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| rows.size == size)?;
     let height = u64::from(rows.size.1);
     let mut row = vec![0; usize::try_from(rows.row_bytes).ok()?];
     reader.seek(SeekFrom::Start(rows.start)).ok()?;
@@ -150,7 +151,7 @@ mod tests {
     use crate::photo::stream::tests::{encoded, in_blocks, picture};
 
     fn small(bytes: &[u8]) -> Option<DynamicImage> {
-        plain(Cursor::new(bytes), &wanted(2)).map(|(_, small)| small)
+        plain(Cursor::new(bytes), (31, 25), &wanted(2)).map(|(_, small)| small)
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A picture whose channels lie one after the other.
 
-use super::{Blocks, Grid};
+use super::{Averages, Blocks, Grid};
 use crate::photo::wanted::Wanted;
 
 /// Each channel in blocks, see [`Blocks`].
 pub(in crate::photo) struct Planes {
-    grid: Grid,
+    scale: f64,
     planes: Vec<Blocks>,
 }
 
@@ -17,7 +17,8 @@ impl Planes {
         wanted: &Wanted<'_>,
     ) -> Option<Self> {
         let grid = Grid::new(size, 1, wanted)?;
-        Some(Self { grid, planes: (0..channels).map(|_| Blocks::of(grid)).collect() })
+        let planes = (0..channels).map(|_| Blocks::of(grid)).collect();
+        Some(Self { scale: 1.0 / grid.side as f64, planes })
     }
 
     /// Takes the next row of a channel, a byte a sample.
@@ -25,18 +26,16 @@ impl Planes {
         self.planes[channel].add(row);
     }
 
-    /// How many pixels of the small picture lie along one of the whole picture, its width and height, and its samples,
-    /// those of a pixel side by side.
-    pub(in crate::photo) fn finish(self) -> (f64, (u32, u32), Vec<u8>) {
+    /// What all channels make.
+    pub(in crate::photo) fn finish(self) -> Averages {
         let channels = self.planes.len();
-        let planes: Vec<Vec<u8>> = self.planes.into_iter().map(Blocks::into_samples).collect();
-        let count = planes.first().map_or(0, Vec::len);
+        let planes: Vec<Averages> = self.planes.into_iter().map(Blocks::averages).collect();
+        let (size, count) = planes.first().map_or(((0, 0), 0), |a| (a.size, a.samples.len()));
         let mut samples = vec![0; count * channels];
         for (channel, plane) in planes.iter().enumerate() {
             let places = samples.chunks_exact_mut(channels);
-            places.zip(plane).for_each(|(pixel, sample)| pixel[channel] = *sample);
+            places.zip(&plane.samples).for_each(|(pixel, sample)| pixel[channel] = *sample);
         }
-        let size = (self.grid.width as u32, (count / self.grid.width) as u32);
-        (1.0 / self.grid.side as f64, size, samples)
+        Averages { scale: self.scale, size, channels, samples }
     }
 }

@@ -65,7 +65,7 @@ fn in_passes<R: BufRead + Seek>(
     for (sums, top) in sums.chunks_mut(row_of_blocks).zip((0..height).step_by(side)) {
         grid.close(sums, side.min(height - top), &mut done);
     }
-    grid.picture(done)
+    grid.averages(done).picture()
 }
 
 fn eight_bits(row: &[u8], depth: BitDepth) -> Cow<'_, [u8]> {

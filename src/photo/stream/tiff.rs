@@ -6,23 +6,29 @@ use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult};
 use tiff::tags::{ByteOrder, Tag};
 
-use super::{Blocks, Small, narrow};
+use super::{Averages, Blocks, Grid, narrow};
 use crate::photo::resize::eight_bits;
 use crate::photo::wanted::Wanted;
 
-/// Decodes the first page of a TIFF by strips or tiles; `None` where that does not work or saves nothing.
-pub(in crate::photo) fn tiff<R: Read + Seek>(reader: R, wanted: &Wanted<'_>) -> Option<Small> {
+/// Decodes the first page of a TIFF by strips or tiles: grey or RGB, either with alpha, or inks; `None` where that does
+/// not work or saves nothing. `has_alpha` tells whether a second or fourth sample beside colours is alpha.
+pub(in crate::photo) fn tiff<R: Read + Seek>(
+    reader: R,
+    has_alpha: bool,
+    wanted: &Wanted<'_>,
+) -> Option<Averages> {
     let mut decoder = Decoder::new(reader).ok()?;
     let size = decoder.dimensions().ok()?;
-    let channels = match decoder.colortype().ok()? {
-        ColorType::Gray(8 | 16) => 1,
-        ColorType::GrayA(8 | 16) => 2,
-        ColorType::RGB(8 | 16) => 3,
-        ColorType::RGBA(8 | 16) => 4,
+    let (channels, bits) = match decoder.colortype().ok()? {
+        ColorType::Gray(bits @ (1 | 2 | 4 | 8 | 16)) => (1, bits),
+        ColorType::GrayA(bits @ (8 | 16)) => (2, bits),
+        ColorType::RGB(bits @ (8 | 16)) => (3, bits),
+        ColorType::RGBA(bits @ (8 | 16)) | ColorType::CMYK(bits @ (8 | 16)) => (4, bits),
         _ => return None,
     };
     let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).ok()?;
-    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| planes.unwrap_or(1) == 1)?;
+    let grid = Grid::new(size, channels, wanted).filter(|_| planes.unwrap_or(1) == 1)?;
+    let mut blocks = Blocks::of(Grid { has_alpha, ..grid });
     if let Some(strips) = bare_strips(&mut decoder) {
         let row_bytes = size.0 as usize * channels * strips.bytes_a_sample;
         let mut row = vec![0; row_bytes];
@@ -39,33 +45,82 @@ pub(in crate::photo) fn tiff<R: Read + Seek>(reader: R, wanted: &Wanted<'_>) -> 
                 }
             }
         }
-        return blocks.finish().filter(|_| rows.is_empty());
+        return rows.is_empty().then(|| blocks.averages());
     }
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let across = match decoder.get_chunk_type() {
         ChunkType::Strip => 1,
         ChunkType::Tile => size.0.div_ceil(chunk_width),
     };
-    let row_bytes = size.0 as usize * channels;
     for band in 0..size.1.div_ceil(chunk_height) {
         let height = chunk_height.min(size.1 - band * chunk_height) as usize;
-        let mut rows = vec![0; row_bytes * height];
-        for column in 0..across {
-            let chunk = band * across + column;
-            let samples = match decoder.read_chunk(chunk).ok()? {
-                DecodingResult::U8(samples) => samples,
-                DecodingResult::U16(samples) => samples.into_iter().map(eight_bits).collect(),
-                _ => return None,
-            };
-            let chunk_bytes = decoder.chunk_data_dimensions(chunk).0 as usize * channels;
-            let left = column as usize * chunk_width as usize * channels;
-            for (row, piece) in rows.chunks_mut(row_bytes).zip(samples.chunks(chunk_bytes)) {
-                row.get_mut(left..left + piece.len())?.copy_from_slice(piece);
+        let numbers = band * across..(band + 1) * across;
+        let chunks: Option<Vec<Chunk>> =
+            numbers.map(|number| Chunk::read(&mut decoder, number, channels, bits)).collect();
+        let chunks = chunks?;
+        let mut row = Vec::with_capacity(size.0 as usize * channels);
+        for y in 0..height {
+            row.clear();
+            for chunk in &chunks {
+                chunk.extend(y, &mut row)?;
             }
+            if row.len() != size.0 as usize * channels {
+                return None;
+            }
+            blocks.add(&row);
         }
-        rows.chunks(row_bytes).for_each(|row| blocks.add(row));
     }
-    blocks.finish()
+    Some(blocks.averages())
+}
+
+/// A strip or tile as it is decoded.
+struct Chunk {
+    samples: DecodingResult,
+    /// Samples of a row, and the bits of each.
+    row: usize,
+    bits: u8,
+}
+
+impl Chunk {
+    fn read<R: Read + Seek>(
+        decoder: &mut Decoder<R>,
+        number: u32,
+        channels: usize,
+        bits: u8,
+    ) -> Option<Self> {
+        let samples = decoder.read_chunk(number).ok()?;
+        let row = decoder.chunk_data_dimensions(number).0 as usize * channels;
+        Some(Self { samples, row, bits })
+    }
+
+    /// Appends a row in 8 bits.
+    fn extend(&self, y: usize, out: &mut Vec<u8>) -> Option<()> {
+        let row_of = |length: usize| y * length..(y + 1) * length;
+        match &self.samples {
+            DecodingResult::U8(samples) if self.bits == 8 => {
+                out.extend(samples.get(row_of(self.row))?);
+            }
+            DecodingResult::U8(packed) => {
+                let line = packed.get(row_of((self.row * usize::from(self.bits)).div_ceil(8)))?;
+                let most = (1u8 << self.bits) - 1;
+                out.extend(unpacked(line, self.row, self.bits).map(|sample| sample * (255 / most)));
+            }
+            DecodingResult::U16(samples) => {
+                out.extend(samples.get(row_of(self.row))?.iter().copied().map(eight_bits));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// The first `count` samples of a row that has `bits` of each, fewer than 8; a sample may lie across two bytes.
+pub(in crate::photo) fn unpacked(line: &[u8], count: usize, bits: u8) -> impl Iterator<Item = u8> {
+    let (bits, most) = (usize::from(bits), (1u16 << bits) - 1);
+    (0..count).map(move |x| {
+        let two = [line[x * bits / 8], *line.get(x * bits / 8 + 1).unwrap_or(&0)];
+        (u16::from_be_bytes(two) >> (16 - bits - x * bits % 8) & most) as u8
+    })
 }
 
 /// Rows of samples as they are, one after the other.
@@ -136,11 +191,12 @@ mod tests {
         for (bytes, strips) in [(&of_eight, 1), (&of_sixteen, 1)] {
             let mut decoder = Decoder::new(Cursor::new(bytes)).unwrap();
             assert_eq!(bare_strips(&mut decoder).unwrap().offsets.len(), strips);
-            let (_, small) = super::tiff(Cursor::new(bytes), &wanted(2)).unwrap();
+            let small = super::tiff(Cursor::new(bytes), false, &wanted(2)).unwrap().picture();
+            let (_, small) = small.unwrap();
             let first: u32 =
                 [0, 3, 6, 72, 75, 78, 144, 147, 150].map(|at| samples[at].into()).iter().sum();
             assert_eq!(u32::from(small.to_rgb8().get_pixel(0, 0).0[0]), (first + 4) / 9);
         }
-        assert!(super::tiff(Cursor::new(&cut), &wanted(2)).is_none());
+        assert!(super::tiff(Cursor::new(&cut), false, &wanted(2)).is_none());
     }
 }

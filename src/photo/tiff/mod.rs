@@ -22,6 +22,7 @@ use super::decode::{Metadata, Raster};
 use super::image_rs::{END_TEXTS, WHOLE};
 use super::read::from_start;
 use super::resize::eight_bits;
+use super::stream::Averages;
 use super::wanted::Wanted;
 use super::{Unreadable, colour, stream};
 
@@ -106,17 +107,14 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let is_plain = matches!(known, Cow::Borrowed(_)) && page.alpha != Some(Alpha::Associated);
     if total > WHOLE
         && is_plain
-        && let Some((scale, image)) = stream::tiff(Cursor::new(bytes), wanted)
+        && let Some(small) = stream::tiff(Cursor::new(bytes), page.alpha.is_some(), wanted)
     {
-        return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
+        return Ok(page.small(small, metadata, orientation));
     }
     // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
     let _permit = wanted.room_for(total + pixels * (channels as u64 + 3))?;
     let samples = samples(&mut decoder, &page, channels)?;
-    // What was stored as inks or Lab is sRGB by then.
-    let is_done = matches!(page.meaning, Meaning::Cmyk | Meaning::Lab { .. });
-    let icc = metadata.icc.take_if(|_| is_done);
-    let image = page.picture(&samples, channels, icc.as_deref());
+    let image = page.picture(&samples, channels, &mut metadata);
     Ok(Raster::whole(image, size, metadata, orientation))
 }
 
@@ -132,8 +130,7 @@ pub(super) fn decode_by_rows(
     let size = decoder.dimensions().map_err(reason)?;
     wanted.check_size(size)?;
     let page = Page::read(&mut decoder, size)?;
-    let is_plain = matches!(page.meaning, Meaning::Grey | Meaning::Rgb)
-        && matches!(page.bits, 8 | 16)
+    let is_plain = matches!(page.meaning, Meaning::Grey | Meaning::Rgb | Meaning::Cmyk)
         && !page.bits_reversed
         && page.alpha != Some(Alpha::Associated);
     if !is_plain {
@@ -147,11 +144,13 @@ pub(super) fn decode_by_rows(
     let orientation = decoder.find_tag_unsigned(Tag::Orientation).ok().flatten();
     let orientation = orientation.and_then(Orientation::from_exif);
     drop(decoder);
-    let Some((scale, image)) = stream::tiff(from_start(file)?, wanted) else { return Ok(None) };
+    let Some(small) = stream::tiff(from_start(file)?, page.alpha.is_some(), wanted) else {
+        return Ok(None);
+    };
     let mut exif = Vec::new();
     let facts = from_start(file)?.take(MAX_FACTS as u64 + 1).read_to_end(&mut exif)?;
     metadata.exif = (facts <= MAX_FACTS).then_some(exif);
-    Ok(Some(Raster { scale, ..Raster::whole(image, size, metadata, orientation) }))
+    Ok(Some(page.small(small, metadata, orientation)))
 }
 
 /// Whether a file is a DNG, whatever its name.
@@ -244,15 +243,30 @@ impl Page {
         })
     }
 
-    /// The picture that interleaved samples of 8 bits make.
-    fn picture(&self, samples: &[u8], channels: usize, icc: Option<&[u8]>) -> DynamicImage {
+    /// The same of the averages of its samples.
+    fn small(
+        self,
+        averages: Averages,
+        mut metadata: Metadata,
+        orientation: Option<Orientation>,
+    ) -> Raster {
+        let Averages { scale, size, channels, samples } = averages;
+        let image = Page { size, ..self }.picture(&samples, channels, &mut metadata);
+        Raster { scale, ..Raster::whole(image, self.size, metadata, orientation) }
+    }
+
+    /// The picture that interleaved samples of 8 bits make. What was stored as inks or Lab is in sRGB, and takes its
+    /// profile away.
+    fn picture(&self, samples: &[u8], channels: usize, metadata: &mut Metadata) -> DynamicImage {
+        let is_done = matches!(self.meaning, Meaning::Cmyk | Meaning::Lab { .. });
+        let icc = metadata.icc.take_if(|_| is_done);
         let pixels = || samples.chunks_exact(channels);
         let colours: Vec<u8> = match &self.meaning {
             Meaning::Grey => pixels().map(|pixel| pixel[0]).collect(),
             Meaning::Rgb => pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
             Meaning::Cmyk => {
                 let inks: Vec<u8> = pixels().flat_map(|pixel| &pixel[..4]).copied().collect();
-                colour::cmyk_to_rgb(&inks, icc)
+                colour::cmyk_to_rgb(&inks, icc.as_deref())
             }
             Meaning::YCbCr => {
                 pixels().flat_map(|pixel| ycbcr_to_rgb([pixel[0], pixel[1], pixel[2]])).collect()
@@ -361,18 +375,12 @@ impl Page {
         Ok(match read {
             DecodingResult::U8(samples) if self.bits == 8 => samples,
             DecodingResult::U8(packed) => {
-                let bits = usize::from(self.bits);
-                let most = (1u16 << bits) - 1;
-                let scale =
-                    if matches!(self.meaning, Meaning::Palette(_)) { 1 } else { 255 / most };
-                // Rows begin with a byte; a sample may lie across two of them.
-                let sample = |line: &[u8], x: usize| {
-                    let two = [line[x * bits / 8], *line.get(x * bits / 8 + 1).unwrap_or(&0)];
-                    let shift = 16 - bits - x * bits % 8;
-                    ((u16::from_be_bytes(two) >> shift & most) * scale) as u8
-                };
-                let lines = packed.chunks_exact((row * bits).div_ceil(8).max(1));
-                lines.flat_map(|line| (0..row).map(move |x| sample(line, x))).collect()
+                let is_palette = matches!(self.meaning, Meaning::Palette(_));
+                let scale = if is_palette { 1 } else { 255 / ((1 << self.bits) - 1) };
+                // Rows begin with a byte.
+                let lines = packed.chunks_exact((row * usize::from(self.bits)).div_ceil(8).max(1));
+                let samples = lines.flat_map(|line| stream::unpacked(line, row, self.bits));
+                samples.map(|sample| sample * scale).collect()
             }
             DecodingResult::U16(samples) => samples.into_iter().map(eight_bits).collect(),
             DecodingResult::F32(samples) => {

@@ -4,7 +4,9 @@ use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
 
-use crate::photo::decode::tests::square;
+use super::{Metadata, Page, open, stream};
+use crate::photo::decode::tests::{square, wanted};
+use crate::photo::stream::tests::in_blocks;
 use crate::photo::{DecodeOptions, Unreadable, from_bytes};
 
 const BITS: u16 = 258;
@@ -147,6 +149,44 @@ fn inks_and_alpha_behind_them() {
     let pixels = [[255, 0, 0, 0, 255], [0, 0, 0, 255, 255], [0; 5], [0, 0, 0, 255, 0]].concat();
     let expected = [0, 255, 255, 0, 0, 0, 255, 255, 255, 255, 255, 255];
     assert_eq!(decoded(tags, &[&pixels]).unwrap(), expected);
+}
+
+#[test]
+fn few_bits_and_inks_are_averaged_by_rows_as_a_whole() {
+    const SIDE: u16 = 24;
+    let side = usize::from(SIDE);
+    let bits: Vec<u8> = (0..side * side / 8).map(|n| (n * 37) as u8).collect();
+    let nibbles: Vec<u8> = (0..side * side / 2).map(|n| (n * 11) as u8).collect();
+    let inks = |columns: usize, rows: usize| -> Vec<u8> {
+        let ink = |n: usize| [n / columns * 8, n % columns * 7, 90, n / columns * 2];
+        (0..columns * rows).flat_map(|n| ink(n).map(|ink| ink as u8)).collect()
+    };
+    let (strip, tile) = (inks(side, side), inks(32, 32));
+    let size: &[(u16, &[u16])] = &[(322, &[32]), (323, &[32])];
+    let cmyk: &[(u16, &[u16])] = &[(BITS, &[8; 4]), (PHOTOMETRIC, &[5]), (SAMPLES, &[4])];
+    type Case<'a> = (Vec<(u16, &'a [u16])>, Vec<&'a [u8]>, u8);
+    let cases: [Case<'_>; 5] = [
+        (vec![(BITS, &[1]), (PHOTOMETRIC, &[0])], vec![&bits], 0),
+        (vec![(BITS, &[1]), (PHOTOMETRIC, &[1]), (278, &[16])], vec![&bits[..48], &bits[48..]], 0),
+        (vec![(BITS, &[4]), (PHOTOMETRIC, &[1])], vec![&nibbles], 0),
+        // Inks are averaged before they become colours.
+        (cmyk.to_vec(), vec![&strip], 2),
+        ([size, cmyk].concat(), vec![&tile], 2),
+    ];
+    for (tags, data, most) in cases {
+        let bytes = file(SIDE, &tags, &data, false);
+        let whole = super::decode(&bytes, &wanted(2)).unwrap().image;
+        let page = Page::read(&mut open(&bytes, 1 << 20).unwrap(), (24, 24)).unwrap();
+        let small = stream::tiff(Cursor::new(&bytes), false, &wanted(2)).unwrap();
+        let small = page.small(small, Metadata::default(), None);
+        assert_eq!((small.size, small.image.width()), ((24, 24), 8));
+        let expected = in_blocks(&whole, &wanted(2));
+        let apart = small.image.as_bytes().iter().zip(expected.as_bytes());
+        let apart = apart.map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(most), "{tags:?}: {apart:?}");
+        let cut = &bytes[..30];
+        assert!(stream::tiff(Cursor::new(cut), false, &wanted(2)).is_none());
+    }
 }
 
 #[test]

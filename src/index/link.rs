@@ -170,7 +170,7 @@ impl<'a> Frozen<'a> {
     /// What a search for a point finds, nearest first.
     fn near(&self, point: u32, ef: usize) -> Vec<u32> {
         let space = Space { graph: &self.graph, graph_bytes: &self.bytes, codes: self.codes };
-        let found = self.scratch.search(&space, self.codes.row(point), Beam::of_width(ef));
+        let found = self.scratch.search(&space, self.codes.row(point), Beam::of_width(ef), ef);
         found.into_iter().map(|near| near.point()).collect()
     }
 }

@@ -292,7 +292,7 @@ impl Index {
         };
         let mut near = match (depth.beam, among) {
             (None, _) => scan(depth.rerank),
-            (Some(beam), None) => self.scratch.search(&space, code, beam),
+            (Some(beam), None) => self.scratch.search(&space, code, beam, depth.rerank),
             (Some(beam), Some(among)) => {
                 let budget = worth_a_scan(among.len());
                 match self.scratch.search_among(among, &space, code, beam, budget) {

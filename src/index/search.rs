@@ -101,12 +101,20 @@ fn keep(nearest: &mut BinaryHeap<Near>, near: Near, most: usize) -> Option<Near>
 }
 
 impl Scratch {
-    /// The nearest points that a search comes upon, best first, as many as are in view at most.
-    pub(super) fn search(&self, space: &Space<'_>, query: &[u8], beam: Beam) -> Vec<Near> {
-        self.search_without(None, space, query, beam).0
+    /// The nearest points that a search comes upon, best first, at most `most` and as many as are in view.
+    pub(super) fn search(
+        &self,
+        space: &Space<'_>,
+        query: &[u8],
+        beam: Beam,
+        most: usize,
+    ) -> Vec<Near> {
+        let found = self
+            .with_room(space, |room| room.search(None, space, query, beam, usize::MAX, |_| true));
+        best_first(found.expect("no end was set").0, most)
     }
 
-    /// As [`Scratch::search`], as if one point were not there; and how many distances that took.
+    /// As [`Scratch::search`] for all in view, as if one point were not there; and how many distances that took.
     pub(super) fn search_without(
         &self,
         hidden: Option<u32>,
@@ -116,11 +124,12 @@ impl Scratch {
     ) -> (Vec<Near>, usize) {
         let found = self
             .with_room(space, |room| room.search(hidden, space, query, beam, usize::MAX, |_| true));
-        found.expect("no end was set")
+        let (found, measured) = found.expect("no end was set");
+        (best_first(found, usize::MAX), measured)
     }
 
-    /// The nearest of some points that a search comes upon, best first, as many as are in view at most. The others are
-    /// passed through. `None` when it has measured more than `budget` distances.
+    /// As [`Scratch::search`] for all in view, among some points. The others are passed through. `None` when it has
+    /// measured more than `budget` distances.
     pub(super) fn search_among(
         &self,
         among: &Among,
@@ -132,7 +141,7 @@ impl Scratch {
         let found = self.with_room(space, |room| {
             room.search(None, space, query, beam, budget, |point| among.holds(point))
         });
-        found.map(|(nearest, _)| nearest)
+        found.map(|(found, _)| best_first(found, usize::MAX))
     }
 
     fn with_room<T>(&self, space: &Space<'_>, search: impl FnOnce(&mut Room) -> T) -> T {
@@ -143,6 +152,16 @@ impl Scratch {
         rooms().push(room);
         found
     }
+}
+
+/// The nearest of some, in order.
+fn best_first(mut found: Vec<Near>, most: usize) -> Vec<Near> {
+    if most < found.len() {
+        found.select_nth_unstable(most);
+        found.truncate(most);
+    }
+    found.sort_unstable();
+    found
 }
 
 impl Room {
@@ -159,8 +178,8 @@ impl Room {
     }
 
     /// The way leads over all points but the hidden one; what does not pass is no result, and so makes
-    /// the search go on until enough of what does is nearer than all that is left. Returns with what it found
-    /// how many distances it measured in the base layer.
+    /// the search go on until enough of what does is nearer than all that is left. Returns with what it found, in no
+    /// order, how many distances it measured in the base layer.
     fn search(
         &mut self,
         hidden: Option<u32>,
@@ -229,9 +248,7 @@ impl Room {
                 space.graph.prefetch(space.graph_bytes, next.point());
             }
         }
-        let mut nearest: Vec<Near> = found.in_view.drain().collect();
-        nearest.sort_unstable();
-        Some((nearest, measured))
+        Some((found.in_view.drain().collect(), measured))
     }
 
     /// The point of the base layer where the layers above lead to.

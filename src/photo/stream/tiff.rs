@@ -138,12 +138,13 @@ fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
     const UNCOMPRESSED: u16 = 1;
     const MIN_IS_BLACK: u16 = 1;
     const RGB: u16 = 2;
+    const INKS: u16 = 5;
     let mut number = |tag| {
         let numbers = decoder.find_tag_unsigned_vec::<u16>(tag).ok().flatten();
         numbers.and_then(|numbers| numbers.first().copied())
     };
     let is_bare = number(Tag::Compression).is_none_or(|way| way == UNCOMPRESSED)
-        && matches!(number(Tag::PhotometricInterpretation), Some(MIN_IS_BLACK | RGB));
+        && matches!(number(Tag::PhotometricInterpretation), Some(MIN_IS_BLACK | RGB | INKS));
     let bytes_a_sample = match number(Tag::BitsPerSample)? {
         8 => 1,
         16 => 2,

@@ -39,14 +39,15 @@ pub(super) fn decode(
     // Of EXIF, as the prefix above kept `image` from seeing it.
     let orientation = None;
     let by_rows = || match format {
-        Format::Gif => stream::gif(bytes, wanted),
+        Format::Gif => Ok(stream::gif(bytes, wanted)),
         Format::WebP => {
-            stream::webp(bytes, size, wanted).or_else(|| stream::lossless(bytes, size, wanted))
+            let lossless = || stream::lossless(bytes, size, wanted);
+            Ok(stream::webp(bytes, size, wanted).or_else(lossless))
         }
         _ => by_rows(Cursor::new(bytes), format, size, wanted),
     };
     let is_large = decoder.total_bytes() > WHOLE;
-    if is_large && let Some((scale, image)) = by_rows() {
+    if is_large && let Some((scale, image)) = by_rows()? {
         return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }
     // What comes out, and what WebP's decoder holds besides or the 8-bit RGB that is made of it.
@@ -80,7 +81,7 @@ pub(super) fn decode_by_rows(
     wanted.check_size(size)?;
     let metadata = metadata(&mut *decoder);
     drop(decoder);
-    let small = by_rows(from_start(file)?, format, size, wanted);
+    let small = by_rows(from_start(file)?, format, size, wanted)?;
     let orientation = None;
     Ok(small.map(|(scale, image)| Raster {
         scale,
@@ -93,11 +94,11 @@ fn by_rows<R: BufRead + Seek>(
     format: Format,
     size: (u32, u32),
     wanted: &Wanted<'_>,
-) -> Option<stream::Small> {
+) -> Result<Option<stream::Small>, Unreadable> {
     match format {
-        Format::Png => stream::png(reader, wanted),
-        Format::Bmp | Format::Pnm => stream::plain(reader, size, wanted),
-        _ => None,
+        Format::Png => Ok(stream::png(reader, wanted)),
+        Format::Bmp | Format::Pnm => stream::plain(reader, format, size, wanted),
+        _ => Ok(None),
     }
 }
 

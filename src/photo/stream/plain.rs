@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read, Seek, SeekFrom};
 
 use super::{Blocks, Small, narrow};
+use crate::photo::Unreadable;
+use crate::photo::format::Format;
 use crate::photo::wanted::Wanted;
 
 /// Where the rows of a picture lie, and what they hold.
@@ -30,23 +32,39 @@ enum Samples {
 
 /// Decodes a BMP that is not compressed, or a binary PGM or PPM, by rows; `None` for any other, one that is not of that
 /// size, and where that saves nothing.
+///
+/// # Errors
+/// [`Unreadable::Truncated`] when the file is too short for its rows.
 pub(in crate::photo) fn plain<R: BufRead + Seek>(
     mut reader: R,
+    format: Format,
     size: (u32, u32),
     wanted: &Wanted<'_>,
-) -> Option<Small> {
+) -> Result<Option<Small>, Unreadable> {
+    let Some(rows) = header(&mut reader).filter(|rows| rows.size == size) else { return Ok(None) };
+    if reader.seek(SeekFrom::End(0))? < rows.start + u64::from(size.1) * rows.row_bytes {
+        return Err(Unreadable::Truncated { format: format.usual_name() });
+    }
+    Ok(averaged(reader, &rows, wanted))
+}
+
+fn header<R: BufRead + Seek>(reader: &mut R) -> Option<Rows> {
     let mut magic = [0; 2];
     reader.read_exact(&mut magic).ok()?;
-    let rows = match &magic {
-        b"BM" => bmp(&mut reader)?,
-        b"P5" | b"P6" => pnm(&mut reader, if magic[1] == b'5' { 1 } else { 3 })?,
-        _ => return None,
-    };
+    match &magic {
+        b"BM" => bmp(reader),
+        b"P5" => pnm(reader, 1),
+        b"P6" => pnm(reader, 3),
+        _ => None,
+    }
+}
+
+fn averaged<R: BufRead + Seek>(mut reader: R, rows: &Rows, wanted: &Wanted<'_>) -> Option<Small> {
     let channels = match rows.samples {
         Samples::Bytes(channels) | Samples::Words(channels) => channels,
         Samples::Bgr(_) | Samples::Palette(_) => 3,
     };
-    let mut blocks = Blocks::new(size, channels, wanted).filter(|_| rows.size == size)?;
+    let mut blocks = Blocks::new(rows.size, channels, wanted)?;
     let height = u64::from(rows.size.1);
     let mut row = vec![0; usize::try_from(rows.row_bytes).ok()?];
     reader.seek(SeekFrom::Start(rows.start)).ok()?;
@@ -150,8 +168,9 @@ mod tests {
     use crate::photo::decode::tests::wanted;
     use crate::photo::stream::tests::{encoded, in_blocks, picture};
 
-    fn small(bytes: &[u8]) -> Option<DynamicImage> {
-        plain(Cursor::new(bytes), (31, 25), &wanted(2)).map(|(_, small)| small)
+    fn small(bytes: &[u8]) -> Result<Option<DynamicImage>, Unreadable> {
+        let small = plain(Cursor::new(bytes), Format::Bmp, (31, 25), &wanted(2))?;
+        Ok(small.map(|(_, small)| small))
     }
 
     #[test]
@@ -169,8 +188,9 @@ mod tests {
         for (bytes, format) in cases {
             let whole = image::load_from_memory_with_format(&bytes, format).unwrap();
             let expected = in_blocks(&whole.to_rgb8().into(), &wanted(2)).to_rgb8();
-            assert_eq!(small(&bytes).unwrap().to_rgb8(), expected, "{format:?}");
-            assert!(small(&bytes[..bytes.len() - 8]).is_none(), "{format:?} cut");
+            assert_eq!(small(&bytes).unwrap().unwrap().to_rgb8(), expected, "{format:?}");
+            let cut = small(&bytes[..bytes.len() - 8]).unwrap_err();
+            assert!(matches!(cut, Unreadable::Truncated { .. }), "{format:?}: {cut}");
         }
     }
 
@@ -181,9 +201,9 @@ mod tests {
         bytes[22..26].copy_from_slice(&(-25i32).to_le_bytes());
         bytes[28] = 32;
         bytes.extend(rgb.pixels().flat_map(|pixel| [pixel[2], pixel[1], pixel[0], 9]));
-        assert_eq!(small(&bytes).unwrap(), in_blocks(&rgb.into(), &wanted(2)));
+        assert_eq!(small(&bytes).unwrap().unwrap(), in_blocks(&rgb.into(), &wanted(2)));
         bytes[30] = 3;
-        assert!(small(&bytes).is_none(), "colours in bits of its own choice");
+        assert!(small(&bytes).unwrap().is_none(), "colours in bits of its own choice");
     }
 
     #[test]
@@ -192,12 +212,12 @@ mod tests {
         let file = |header: &str| [header.as_bytes(), grey.as_raw()].concat();
         let expected = in_blocks(&grey.clone().into(), &wanted(2));
         for header in ["P5 31 25 255\n", "P5\n# by hand\n31\t25 # wide, high\n255\n"] {
-            assert_eq!(small(&file(header)).as_ref(), Some(&expected), "{header}");
+            assert_eq!(small(&file(header)).unwrap().as_ref(), Some(&expected), "{header}");
         }
         for header in
             ["P5 31 25 100\n", "P2 31 25 255\n", "P5 31 x 255\n", "P5 99999999999 25 255\n"]
         {
-            assert!(small(&file(header)).is_none(), "{header}");
+            assert!(small(&file(header)).unwrap().is_none(), "{header}");
         }
     }
 }

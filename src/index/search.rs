@@ -210,6 +210,10 @@ impl Room {
             if next > farthest {
                 break;
             }
+            // Mostly the one after: asked for here, its links are there when its turn comes.
+            if let Some(Reverse(upcoming)) = open.peek() {
+                space.graph.prefetch(space.graph_bytes, upcoming.point());
+            }
             // Without a branch on what was seen, which would be guessed wrong every other time.
             fresh.resize(degree, 0);
             let mut count = 0;

@@ -40,8 +40,8 @@ pub struct DecodeOptions {
     /// anything is allocated.
     pub max_megapixels: u32,
     /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG,
-    /// TIFF, GIF, BMP, PPM, PSD, WebP with loss and HEIC in tiles are decoded in little, whatever their size; others, and
-    /// progressive JPEG that is long and narrow, whole.
+    /// TIFF, GIF, BMP, PPM, PSD, OpenEXR, HDR, WebP with loss and HEIC in tiles are decoded in little, whatever their size;
+    /// others, and progressive JPEG that is long and narrow, whole.
     pub max_bytes: u64,
     /// Shared by all pictures that are decoded at once.
     pub budget: Arc<Budget>,
@@ -199,6 +199,10 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
         // In no other way.
         Decoder::Psd => return psd::decode(read::from_start(file)?, bytes, wanted),
         Decoder::ImageCrate(kind) => image_rs::decode_by_rows(file, photo.format, kind, wanted)?,
+        Decoder::LinearLight(kind) => {
+            let raster = image_rs::decode_by_rows(file, photo.format, kind, wanted)?;
+            raster.map(|raster| Raster { image: tone::map(raster.image), ..raster })
+        }
         _ => tiff::decode_by_rows(file, wanted)?,
     };
     if let Some(raster) = by_rows {

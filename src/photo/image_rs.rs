@@ -8,7 +8,7 @@ use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::decode::{Metadata, Raster};
-use super::format::{Decoder, Format};
+use super::format::Format;
 use super::read::from_start;
 use super::wanted::Wanted;
 use super::{Unreadable, stream};
@@ -50,11 +50,17 @@ pub(super) fn decode(
     if is_large && let Some((scale, image)) = by_rows()? {
         return Ok(Raster { scale, ..Raster::whole(image, size, metadata, orientation) });
     }
-    // What comes out, and what WebP's decoder holds besides or the 8-bit RGB that is made of it.
-    let is_light = matches!(format.decoder(), Decoder::LinearLight(_));
-    let is_shrunk = is_large && !is_light && wanted.block_side(size).is_some();
+    // Besides what comes out WebP's decoder holds it in RGB. OpenEXR's holds it twice, and mapping light takes as much;
+    // 8-bit RGB is made of the others.
     let pixels = u64::from(size.0) * u64::from(size.1);
-    let besides = if is_shrunk && format != Format::WebP { 0 } else { 3 * pixels };
+    let besides = pixels
+        * match format {
+            Format::WebP => 3,
+            Format::Exr => 20,
+            _ if is_large && wanted.block_side(size).is_some() => 0,
+            Format::Hdr => 20,
+            _ => 3,
+        };
     let _permit = wanted.room_for(decoder.total_bytes() + besides)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(format, &error))?;
     if matches!(format, Format::Bmp | Format::Tga) {
@@ -98,6 +104,8 @@ fn by_rows<R: BufRead + Seek>(
     match format {
         Format::Png => Ok(stream::png(reader, wanted)),
         Format::Bmp | Format::Pnm => stream::plain(reader, format, size, wanted),
+        Format::Exr => Ok(stream::exr(reader, size, wanted)),
+        Format::Hdr => Ok(stream::hdr(reader, size, wanted)),
         _ => Ok(None),
     }
 }

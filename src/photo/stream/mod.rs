@@ -6,6 +6,8 @@
 //! and rare colours in TIFF) is decoded whole.
 
 mod gif;
+mod hdr;
+mod light;
 mod lossless;
 mod plain;
 mod planes;
@@ -17,6 +19,8 @@ mod webp;
 use image::{DynamicImage, ImageBuffer};
 
 pub(super) use self::gif::gif;
+pub(super) use self::hdr::hdr;
+pub(super) use self::light::exr;
 pub(super) use self::lossless::lossless;
 pub(super) use self::plain::plain;
 pub(super) use self::planes::Planes;
@@ -178,9 +182,12 @@ impl Blocks {
     }
 }
 
-/// Makes a picture of 8 or 16 bits smaller that was decoded whole; `None` where that saves nothing. Its colours need no
-/// room of their own then.
+/// Makes a picture smaller that was decoded whole; `None` where that saves nothing. Its colours need no room of their
+/// own then.
 pub(super) fn whole(image: &DynamicImage, wanted: &Wanted<'_>) -> Option<Small> {
+    if let DynamicImage::ImageRgb32F(image) = image {
+        return light::whole(image, wanted);
+    }
     let (size, colour) = ((image.width(), image.height()), image.color());
     let bytes_a_sample = colour.bytes_per_pixel() / colour.channel_count();
     let mut blocks = Blocks::new(size, usize::from(colour.channel_count()), wanted)

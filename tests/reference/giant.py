@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Make single giant pictures of a photo, to see what memory it takes to index each.
 
-Usage: giant.py PHOTO OUT        (needs: pip install -r requirements.txt, and pillow-heif, and 6 GB of memory)
+Usage: giant.py PHOTO OUT        (needs: pip install -r requirements.txt, and pillow-heif and OpenEXR, and 6 GB of memory)
 
 Writes 400 megapixels as ordinary and progressive JPEG, PNG (interlaced and not), TIFF of one strip, BMP, PPM, PSD, GIF
 (interlaced, as Pillow writes it, and not) and HEIC in tiles, as phones write it, 210 as WebP with loss, near the most
-that libwebp writes, and 144 without. Index each alone: /usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
+that libwebp writes, and 144 without; TIFF of 480 in one bit and of 144 in inks, PPM of 484 in 16 bits (black), OpenEXR
+and Radiance HDR of 134. Index each alone: /usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
 """
 import pathlib
 import struct
@@ -13,6 +14,7 @@ import sys
 import zlib
 
 import numpy
+import OpenEXR
 import pillow_heif
 from PIL import Image
 
@@ -47,6 +49,23 @@ def interlaced_png(image, path):
             file.write(struct.pack(">I", zlib.crc32(name + content)))
 
 
+def exr_and_hdr(image, out):
+    """Half floats in ZIP blocks, and pixels that are not packed; each pixel of `image` eight by eight times."""
+    light = (numpy.asarray(image).astype(numpy.float32) / 255) ** 2.2 * 3
+    large = light.astype(numpy.float16).repeat(8, 0).repeat(8, 1)
+    kind = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(kind, {"RGB": large}).write(str(out / "big.exr"))
+    brightest = numpy.maximum(light.max(2), 1e-32)
+    exponent = numpy.ceil(numpy.log2(brightest))
+    rgbe = numpy.zeros((*light.shape[:2], 4), numpy.uint8)
+    rgbe[..., :3] = numpy.clip(light * (256 / numpy.exp2(exponent))[..., None], 0, 255)
+    rgbe[..., 3] = numpy.clip(exponent + 128, 0, 255)
+    with open(out / "big.hdr", "wb") as file:
+        file.write(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % large.shape[:2])
+        for row in rgbe:
+            file.write(row.repeat(8, 0).tobytes() * 8)
+
+
 def main(photo, out):
     Image.MAX_IMAGE_PIXELS = None
     pillow_heif.register_heif_opener()
@@ -66,6 +85,12 @@ def main(photo, out):
     few = giant.quantize(64)
     few.save(out / "big.gif")
     few.save(out / "rows.gif", interlace=0)
+    image.convert("L").resize((24_000, 20_000)).convert("1").save(out / "fax.tif", compression="group4")
+    image.convert("CMYK").resize((12_000, 12_000)).save(out / "inks.tif")
+    with open(out / "deep.ppm", "wb") as file:
+        file.write(b"P6 22000 22000 65535\n")
+        file.truncate(file.tell() + 22_000 * 22_000 * 6)
+    exr_and_hdr(image.resize((2_048, 1_024), Image.Resampling.BILINEAR), out)
     image.resize((14_500, 14_500)).save(out / "big.webp", quality=60)
     image.resize((12_000, 12_000)).save(out / "lossless.webp", lossless=True, method=0, quality=0)
 

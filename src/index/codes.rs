@@ -162,6 +162,16 @@ impl Near {
     }
 }
 
+/// The nearest of some, at most `most`, best first.
+pub(super) fn best_first(mut found: Vec<Near>, most: usize) -> Vec<Near> {
+    if most < found.len() {
+        found.select_nth_unstable(most);
+        found.truncate(most);
+    }
+    found.sort_unstable();
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -290,20 +290,18 @@ impl Index {
             None => scan(codes, code, rerank),
             Some(among) => scan_some(codes, code, among.points(), rerank),
         };
-        let mut near = match (depth.beam, among) {
+        match (depth.beam, among) {
             (None, _) => scan(depth.rerank),
             (Some(beam), None) => self.scratch.search(&space, code, beam, depth.rerank),
             (Some(beam), Some(among)) => {
                 let budget = worth_a_scan(among.len());
-                match self.scratch.search_among(among, &space, code, beam, budget) {
+                match self.scratch.search_among(among, &space, code, beam, depth.rerank, budget) {
                     Some(near) => near,
                     // A scan orders more of them, as it stands for the exact answer.
-                    None => return scan(depth.rerank.max(SCAN_RERANK.0)),
+                    None => scan(depth.rerank.max(SCAN_RERANK.0)),
                 }
             }
-        };
-        near.truncate(depth.rerank);
-        near
+        }
     }
 
     pub(super) fn vectors(&self) -> Planes<'_> {

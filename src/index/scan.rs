@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::codes::{Codes, Near};
+use super::codes::{Codes, Near, best_first};
 use super::share::share;
 
 /// Rows compared between two looks at what is nearest: their distances stay in the nearest cache.
@@ -56,10 +56,7 @@ fn in_tasks(
         });
         nearest.found.into_vec()
     });
-    let mut nearest = found.concat();
-    nearest.sort_unstable();
-    nearest.truncate(k);
-    nearest
+    best_first(found.concat(), k)
 }
 
 /// The greatest distance that may still matter: some thread has found as many points as near, or nearer, as are asked

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
 use super::among::Among;
-use super::codes::{Codes, Near};
+use super::codes::{Codes, Near, best_first};
 use super::graph::Graph;
 
 /// What a search looks at.
@@ -128,20 +128,21 @@ impl Scratch {
         (best_first(found, usize::MAX), measured)
     }
 
-    /// As [`Scratch::search`] for all in view, among some points. The others are passed through. `None` when it has
-    /// measured more than `budget` distances.
+    /// As [`Scratch::search`], among some points. The others are passed through. `None` when it has measured more than
+    /// `budget` distances.
     pub(super) fn search_among(
         &self,
         among: &Among,
         space: &Space<'_>,
         query: &[u8],
         beam: Beam,
+        most: usize,
         budget: usize,
     ) -> Option<Vec<Near>> {
         let found = self.with_room(space, |room| {
             room.search(None, space, query, beam, budget, |point| among.holds(point))
         });
-        found.map(|(found, _)| best_first(found, usize::MAX))
+        found.map(|(found, _)| best_first(found, most))
     }
 
     fn with_room<T>(&self, space: &Space<'_>, search: impl FnOnce(&mut Room) -> T) -> T {
@@ -152,16 +153,6 @@ impl Scratch {
         rooms().push(room);
         found
     }
-}
-
-/// The nearest of some, in order.
-fn best_first(mut found: Vec<Near>, most: usize) -> Vec<Near> {
-    if most < found.len() {
-        found.select_nth_unstable(most);
-        found.truncate(most);
-    }
-    found.sort_unstable();
-    found
 }
 
 impl Room {

@@ -109,6 +109,11 @@ impl Raster {
         let (scale, corner, is_narrow) = (1.0, (0, 0), false);
         Self { image, size, scale, corner, is_narrow, metadata, orientation }
     }
+
+    /// Of linear light what a screen shows.
+    fn tone_mapped(self) -> Self {
+        Self { image: tone::map(self.image), ..self }
+    }
 }
 
 /// What stands beside the pixels, undecoded.
@@ -200,8 +205,7 @@ fn raster(photo: &PhotoBytes, wanted: &Wanted<'_>) -> Result<Raster, Unreadable>
         Decoder::Psd => return psd::decode(read::from_start(file)?, bytes, wanted),
         Decoder::ImageCrate(kind) => image_rs::decode_by_rows(file, photo.format, kind, wanted)?,
         Decoder::LinearLight(kind) => {
-            let raster = image_rs::decode_by_rows(file, photo.format, kind, wanted)?;
-            raster.map(|raster| Raster { image: tone::map(raster.image), ..raster })
+            image_rs::decode_by_rows(file, photo.format, kind, wanted)?.map(Raster::tone_mapped)
         }
         _ => tiff::decode_by_rows(file, wanted)?,
     };
@@ -224,8 +228,7 @@ fn raster_of(bytes: &[u8], format: Format, wanted: &Wanted<'_>) -> Result<Raster
         Decoder::Jpeg => jpeg::decode(bytes, wanted),
         Decoder::ImageCrate(kind) => image_rs::decode(bytes, format, kind, wanted),
         Decoder::LinearLight(kind) => {
-            let raster = image_rs::decode(bytes, format, kind, wanted)?;
-            Ok(Raster { image: tone::map(raster.image), ..raster })
+            image_rs::decode(bytes, format, kind, wanted).map(Raster::tone_mapped)
         }
         Decoder::Ico => ico::decode(bytes, wanted),
         Decoder::Jxl => jxl::decode(bytes, wanted),

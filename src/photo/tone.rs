@@ -2,6 +2,9 @@
 
 use image::{DynamicImage, Rgba, Rgba32FImage, RgbaImage};
 
+/// The largest half float: what is infinite is a light, too.
+pub(super) const BRIGHTEST: f32 = 65_504.0;
+
 /// What the average comes to: middle grey of photography.
 const KEY: f32 = 0.18;
 
@@ -16,8 +19,7 @@ pub(super) fn map(image: DynamicImage) -> DynamicImage {
         *alpha = if alpha.is_nan() { 1.0 } else { alpha.clamp(0.0, 1.0) };
         let scale = if *alpha > 0.0 { 1.0 / *alpha } else { 1.0 };
         for value in [r, g, b] {
-            // The largest half float: what is infinite is a light, too.
-            *value = if value.is_nan() { 0.0 } else { (*value * scale).clamp(0.0, 65_504.0) };
+            *value = if value.is_nan() { 0.0 } else { (*value * scale).clamp(0.0, BRIGHTEST) };
         }
     }
     let exposure = KEY / log_average(&image).unwrap_or(KEY);

@@ -7,10 +7,8 @@ use exr::prelude::{ReadChannels, ReadLayers, Text, Vec2, read};
 use image::{DynamicImage, ImageBuffer, Rgb32FImage};
 
 use super::{Grid, Small};
+use crate::photo::tone::BRIGHTEST;
 use crate::photo::wanted::Wanted;
-
-/// The largest half float.
-const BRIGHTEST: f32 = 65_504.0;
 
 /// Decodes an OpenEXR's first layer with colours, block by block of the file, to floats with premultiplied alpha; `None`
 /// where that does not work, the picture is not of that size, or it saves nothing.

@@ -5,7 +5,7 @@ use crate::photo::wanted::Wanted;
 
 /// Each channel in blocks, see [`Blocks`].
 pub(in crate::photo) struct Planes {
-    scale: f64,
+    grid: Grid,
     planes: Vec<Blocks>,
 }
 
@@ -18,7 +18,7 @@ impl Planes {
     ) -> Option<Self> {
         let grid = Grid::new(size, 1, wanted)?;
         let planes = (0..channels).map(|_| Blocks::of(grid)).collect();
-        Some(Self { scale: 1.0 / grid.side as f64, planes })
+        Some(Self { grid, planes })
     }
 
     /// Takes the next row of a channel, a byte a sample.
@@ -30,12 +30,11 @@ impl Planes {
     pub(in crate::photo) fn finish(self) -> Averages {
         let channels = self.planes.len();
         let planes: Vec<Averages> = self.planes.into_iter().map(Blocks::averages).collect();
-        let (size, count) = planes.first().map_or(((0, 0), 0), |a| (a.size, a.samples.len()));
-        let mut samples = vec![0; count * channels];
+        let mut samples = vec![0; planes.iter().map(|plane| plane.samples.len()).sum()];
         for (channel, plane) in planes.iter().enumerate() {
             let places = samples.chunks_exact_mut(channels);
             places.zip(&plane.samples).for_each(|(pixel, sample)| pixel[channel] = *sample);
         }
-        Averages { scale: self.scale, size, channels, samples }
+        Grid { channels, ..self.grid }.averages(samples)
     }
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 use likeness::catalog::{Catalog, Chosen};
 use likeness::embedding::Features;
 use likeness::export::{self, About, Format, Options};
-use likeness::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
+use likeness::network::{Channels, FeatureNetwork, Feed, Filter, Layout, Preprocessing};
 use likeness::progress::Watch;
 use likeness::record::{
     ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
@@ -151,6 +151,7 @@ fn library(folder: &Path, rows: usize, width: usize) -> Outcome<Catalog> {
         fingerprint: ModelFingerprint::from_bytes([1; 32]),
         path: PathBuf::new(),
         input: "input".into(),
+        feed: Feed::Values,
         output: "output".into(),
         width,
         preprocessing: Preprocessing {

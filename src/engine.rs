@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::embedding::Features;
 use crate::error::{Error, Result};
-use crate::model::{self, Halved};
-use crate::network::{FeatureNetwork, InputTensor};
+use crate::model::{self, Halved, PixelFed};
+use crate::network::{FeatureNetwork, Feed, Pixels};
 use crate::photo::{self, DecodeOptions, PhotoBytes};
 use crate::progress::Watch;
 use crate::runtime::{
@@ -62,6 +64,12 @@ impl Engine {
     /// How photos are decoded.
     pub fn decoding(&self) -> &DecodeOptions {
         &self.decoding
+    }
+
+    /// Whether the network is expected to run on a device of its own, beside the threads that decode.
+    pub(crate) fn expects_device(&self) -> bool {
+        let wanted = self.config.device != Device::Cpu && runtime::driver().is_ok();
+        wanted || self.one_at_a_time
     }
 
     /// What the network runs on, once a session was opened; `None` before.
@@ -142,9 +150,14 @@ impl Engine {
             let remedy = "leave `--precision` out to run on the CPU in fp32".into();
             return Err(Error::Device { device: "cuda in fp16".into(), reason: why, remedy });
         }
-        let session = FeatureSession::open(&runtime, &self.network, threads)?;
+        let session = if self.one_at_a_time {
+            let (_scratch, network) = self.network_for_device(&runtime)?;
+            FeatureSession::open_one_at_a_time(&runtime, &network, batch)?
+        } else {
+            FeatureSession::open(&runtime, &self.network, threads)?
+        };
         self.took(Processor::cpu(), worth_telling.then_some(why), watch);
-        Ok(if self.one_at_a_time { session.one_at_a_time(batch) } else { session })
+        Ok(session)
     }
 
     /// Keeps what the network runs on, and tells it once where a person would wonder.
@@ -162,18 +175,21 @@ impl Engine {
     }
 
     fn on_cuda(&self, runtime: &Runtime, number: u32, batch: usize) -> Result<FeatureSession> {
-        let open = |network: &FeatureNetwork| {
-            FeatureSession::open_on_cuda(runtime, network, number, self.precision, batch)
-        };
-        match self.precision {
-            Precision::Fp32 => open(&self.network),
+        let (_scratch, network) = self.network_for_device(runtime)?;
+        FeatureSession::open_on_cuda(runtime, &network, number, self.precision, batch)
+    }
+
+    /// The network as devices take it, in a folder that goes when it is dropped.
+    fn network_for_device(&self, runtime: &Runtime) -> Result<(TempDir, FeatureNetwork)> {
+        let scratch = tempfile::tempdir();
+        let scratch = scratch.map_err(Error::io("create a folder in", std::env::temp_dir()))?;
+        let network = match self.precision {
+            Precision::Fp32 => fed_pixels(&self.network, scratch.path())?,
             Precision::Fp16 => {
-                let scratch = tempfile::tempdir();
-                let scratch =
-                    scratch.map_err(Error::io("create a folder in", std::env::temp_dir()))?;
-                open(&halved(runtime, &self.network, scratch.path())?)
+                fed_pixels(&halved(runtime, &self.network, scratch.path())?, scratch.path())?
             }
-        }
+        };
+        Ok((scratch, network))
     }
 
     /// The features of one photo. `name` is what an error calls it.
@@ -183,8 +199,8 @@ impl Engine {
     /// [`Engine::session`].
     pub fn features(&self, photo: &PhotoBytes, name: &str, watch: &Watch<'_>) -> Result<Features> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let tensor = self.tensor(photo, &self.decoding, name)?;
-        self.run(&self.session(threads, watch)?, tensor, name)
+        let square = self.square(photo, &self.decoding, name)?;
+        self.run(&self.session(threads, watch)?, square, name)
     }
 
     /// The same, decoded in another way, through a session that is open already: for many photos, and for
@@ -199,25 +215,23 @@ impl Engine {
         decoding: &DecodeOptions,
         name: &str,
     ) -> Result<Features> {
-        self.run(session, self.tensor(photo, decoding, name)?, name)
+        self.run(session, self.square(photo, decoding, name)?, name)
     }
 
-    /// One photo as the network takes it. `name` is what an error calls it.
-    pub(crate) fn tensor(
+    /// What the network sees of a photo. `name` is what an error calls it.
+    pub(crate) fn square(
         &self,
         photo: &PhotoBytes,
         decoding: &DecodeOptions,
         name: &str,
-    ) -> Result<InputTensor> {
-        let decoded = photo::decode(photo, &self.network.preprocessing, decoding)
-            .map_err(|reason| unusable(name, reason.to_string()))?;
-        let mut tensor = InputTensor::default();
-        model::normalise(&decoded.pixels, &self.network.preprocessing, &mut tensor);
-        Ok(tensor)
+    ) -> Result<Pixels> {
+        photo::decode(photo, &self.network.preprocessing, decoding)
+            .map(|photo| photo.pixels)
+            .map_err(|reason| unusable(name, reason.to_string()))
     }
 
-    fn run(&self, session: &FeatureSession, tensor: InputTensor, name: &str) -> Result<Features> {
-        let mut features = session.run(&tensor)?;
+    fn run(&self, session: &FeatureSession, square: Pixels, name: &str) -> Result<Features> {
+        let mut features = session.run(&[square])?;
         let features = features.pop().expect("one photo in, one vector out");
         let without = |reason| format!("the network gave no usable features: {reason}");
         features.map_err(|reason| unusable(name, without(reason)))
@@ -246,6 +260,20 @@ pub fn halved(
     let path = folder.join("half.onnx");
     fs::write(&path, bytes).map_err(Error::io("write", &path))?;
     Ok(FeatureNetwork { path, input, output, ..network.clone() })
+}
+
+/// The network taking pixels, its file written into `folder`. It gives the same features.
+///
+/// # Errors
+/// [`Error::NetworkShape`] when it has no input for pictures; [`Error::Io`].
+pub fn fed_pixels(network: &FeatureNetwork, folder: &Path) -> Result<FeatureNetwork> {
+    let bytes = fs::read(&network.path).map_err(Error::io("read", &network.path))?;
+    let fed = model::fed_pixels(&bytes, &network.preprocessing);
+    let PixelFed { bytes, input } =
+        fed.map_err(|what| Error::NetworkShape { name: network.name.clone(), what })?;
+    let path = folder.join("pixels.onnx");
+    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+    Ok(FeatureNetwork { path, input, feed: Feed::Pixels, ..network.clone() })
 }
 
 fn unusable(name: &str, reason: String) -> Error {

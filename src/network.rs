@@ -104,12 +104,63 @@ impl Preprocessing {
             Layout::Nhwc => [size, size, 3],
         }
     }
+
+    /// How many values one image has.
+    pub fn image_len(&self) -> usize {
+        3 * self.size as usize * self.size as usize
+    }
+
+    /// Normalises the square crop of one photo: `(value * scale - mean) / std` a channel, in the channel order and
+    /// layout the network was trained with. `pixels` is `[size, size]`, resized and cropped already; they become
+    /// the [`image_len`](Self::image_len) `values`.
+    ///
+    /// # Panics
+    /// When the picture is not `size` × `size` pixels, or there is not that much room.
+    pub fn normalise(&self, pixels: &Pixels, values: &mut [f32]) {
+        let size = self.size;
+        assert_eq!(
+            (pixels.width(), pixels.height()),
+            (size, size),
+            "cropped to the network's size"
+        );
+        assert_eq!(values.len(), self.image_len(), "room for one image");
+        // Only 256 values a channel are possible: the formula is worked out for each of them once.
+        let levels: [[f32; 256]; 3] = std::array::from_fn(|channel| {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            std::array::from_fn(|level| (level as f32 * self.scale - mean) / std)
+        });
+        // The place of the network's first, second and third channel in an RGB pixel.
+        let places = match self.channels {
+            Channels::Rgb => [0, 1, 2],
+            Channels::Bgr => [2, 1, 0],
+        };
+        let (rgb, _) = pixels.as_rgb().as_chunks::<3>();
+        let value =
+            |pixel: &[u8; 3], channel: usize| levels[channel][usize::from(pixel[places[channel]])];
+        match self.layout {
+            Layout::Nchw => {
+                for (channel, plane) in values.chunks_exact_mut(rgb.len()).enumerate() {
+                    plane.iter_mut().zip(rgb).for_each(|(v, pixel)| *v = value(pixel, channel));
+                }
+            }
+            Layout::Nhwc => {
+                let (values, _) = values.as_chunks_mut::<3>();
+                let pixel = |pixel| [0, 1, 2].map(|channel| value(pixel, channel));
+                values.iter_mut().zip(rgb).for_each(|(v, rgb)| *v = pixel(rgb));
+            }
+        }
+    }
 }
 
-/// Images as the network takes them, one behind the other: `3 * size * size` values each, in the layout of its
-/// [`Preprocessing`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct InputTensor(pub Vec<f32>);
+/// What the input tensor of a network holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// [Normalised](Preprocessing::normalise) images: 32-bit floats, in the layout of the [`Preprocessing`].
+    Values,
+    /// The squares' [`Pixels`]: 8-bit integers, `[batch, size, size, 3]`. The network begins with the rest of the
+    /// [`Preprocessing`].
+    Pixels,
+}
 
 /// A network without classifier, ready to run: what the model room makes and the runtime takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,12 +173,60 @@ pub struct FeatureNetwork {
     pub path: PathBuf,
     /// The name of the graph's input tensor.
     pub input: String,
+    /// What that tensor holds.
+    pub feed: Feed,
     /// The name of the graph's output tensor: `[batch, width]`, or `[batch, width, 1, 1]`.
     pub output: String,
     /// The number of features an image gets.
     pub width: usize,
     /// What happens to pixels first.
     pub preprocessing: Preprocessing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    fn preprocessing(channels: Channels, layout: Layout) -> Preprocessing {
+        Preprocessing {
+            size: 2,
+            resize: 2,
+            filter: Filter::Bilinear,
+            channels,
+            layout,
+            scale: 1.0 / 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+
+    /// Pixels 0 1 2 | 3 4 5 | 6 7 8 | 9 10 11.
+    fn pixels() -> Pixels {
+        Pixels::new(2, 2, (0..12).collect())
+    }
+
+    #[test]
+    fn planes_follow_the_layout_and_the_channel_order() {
+        type ChannelOf = fn(usize) -> usize;
+        let (plane, interleaved): (ChannelOf, ChannelOf) = (|i| i / 4, |i| i % 3);
+        let cases = [
+            (Channels::Rgb, Layout::Nchw, plane, [0u8, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]),
+            (Channels::Bgr, Layout::Nchw, plane, [2, 5, 8, 11, 1, 4, 7, 10, 0, 3, 6, 9]),
+            (Channels::Rgb, Layout::Nhwc, interleaved, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+            (Channels::Bgr, Layout::Nhwc, interleaved, [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9]),
+        ];
+        for (channels, layout, channel_of, levels) in cases {
+            let p = preprocessing(channels, layout);
+            let expected: Vec<f32> = (0..12)
+                .map(|i| {
+                    let channel = channel_of(i);
+                    (f32::from(levels[i]) * p.scale - p.mean[channel]) / p.std[channel]
+                })
+                .collect();
+            let mut values = vec![f32::NAN; p.image_len()];
+            p.normalise(&pixels(), &mut values);
+            assert_eq!(values, expected, "{channels:?} {layout:?}");
+        }
+    }
 }
 
 /// What tests of all rooms begin with.
@@ -156,6 +255,7 @@ pub(crate) mod sample {
             fingerprint: ModelFingerprint::from_bytes([7; 32]),
             path: "test.onnx".into(),
             input: "input".into(),
+            feed: Feed::Values,
             output: "features".into(),
             width,
             preprocessing: preprocessing(224, 256),

@@ -15,7 +15,7 @@ use crate::model::{
     Activations, Finds, Installed, ModelEntry, ModelStore, Quantisation, Quantiser, Retrieval,
     WeightBits,
 };
-use crate::network::{FeatureNetwork, InputTensor};
+use crate::network::{FeatureNetwork, Pixels, Preprocessing};
 use crate::photo::{self, DecodeOptions};
 use crate::progress::{Event, Watch};
 use crate::query::Ranking;
@@ -92,7 +92,7 @@ pub fn quantise(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let preprocessing = &network.preprocessing;
     let observer = Observer::open(&runtime, &network.name, &observing, preprocessing, threads)?;
-    let seen = observe(observer, &quantiser, calibrating, preprocessing.image_shape(), watch)?;
+    let seen = observe(observer, &quantiser, calibrating, preprocessing, watch)?;
 
     let bits = weight_bits();
     let bytes = quantiser.quantise(&seen, bits);
@@ -153,13 +153,8 @@ fn new_name(
     if taken(&name)?.is_some() { Err(Error::ModelExists { name }) } else { Ok(name) }
 }
 
-/// Up to `wanted` photos of a folder, as the network takes them: the same ones each time, from all over it.
-fn sample(
-    folder: &Path,
-    engine: &Engine,
-    wanted: usize,
-    watch: &Watch<'_>,
-) -> Result<Vec<InputTensor>> {
+/// What the network sees of up to `wanted` photos of a folder: the same ones each time, from all over it.
+fn sample(folder: &Path, engine: &Engine, wanted: usize, watch: &Watch<'_>) -> Result<Vec<Pixels>> {
     let (folder, mut paths) = files(folder)?;
     let mut state = 0;
     for i in (1..paths.len()).rev() {
@@ -168,8 +163,8 @@ fn sample(
     let mut photos = Vec::with_capacity(wanted);
     for paths in paths.chunks(16) {
         watch.check()?;
-        let tensors: Vec<_> = (paths.par_iter()).filter_map(|path| tensor(engine, path)).collect();
-        photos.extend(tensors);
+        let squares: Vec<_> = (paths.par_iter()).filter_map(|path| square(engine, path)).collect();
+        photos.extend(squares);
         if photos.len() >= wanted {
             break;
         }
@@ -195,11 +190,11 @@ fn files(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     Ok((folder, paths))
 }
 
-/// A photo as the network takes it; `None` for what cannot be decoded.
-fn tensor(engine: &Engine, path: &Path) -> Option<InputTensor> {
+/// What the network sees of a photo; `None` for what cannot be decoded.
+fn square(engine: &Engine, path: &Path) -> Option<Pixels> {
     let decoding = engine.decoding();
     let photo = photo::read(path, decoding.max_bytes).ok()?;
-    engine.tensor(&photo, decoding, &path.to_string_lossy()).ok()
+    engine.square(&photo, decoding, &path.to_string_lossy()).ok()
 }
 
 /// How well the two networks find photos of the same label.
@@ -212,7 +207,7 @@ fn retrieval_of(
     let labelled: Vec<_> = (paths.par_iter().enumerate())
         .map(|(id, path)| {
             watch.check()?;
-            let Some((label, photo)) = Labels::Parent.of(path).zip(tensor(engine, path)) else {
+            let Some((label, photo)) = Labels::Parent.of(path).zip(square(engine, path)) else {
                 return Ok(None);
             };
             let both = embedding(&sessions[0], &photo)?.zip(embedding(&sessions[1], &photo)?);
@@ -238,21 +233,24 @@ fn retrieval_of(
 fn observe(
     mut observer: Observer,
     quantiser: &Quantiser,
-    photos: &[InputTensor],
-    [a, b, c]: [i64; 3],
+    photos: &[Pixels],
+    preprocessing: &Preprocessing,
     watch: &Watch<'_>,
 ) -> Result<HashMap<String, Activations>> {
     let names = quantiser.observed().iter().cloned().chain([quantiser.image().to_owned()]);
     let mut seen: HashMap<String, Activations> =
         names.map(|name| (name, Activations::default())).collect();
+    let [a, b, c] = preprocessing.image_shape();
+    let mut values = vec![0.0; preprocessing.image_len()];
     for (done, photo) in photos.iter().enumerate() {
         watch.check()?;
+        preprocessing.normalise(photo, &mut values);
         watch.tell(Event::Calibrating { done: done as u64, total: photos.len() as u64 });
-        observer.run(photo, |outputs| {
+        observer.run(&values, |outputs| {
             let mut outputs: HashMap<&str, _> =
                 outputs.iter().map(|(name, shape, values)| (*name, (*shape, *values))).collect();
             let image = [1, a, b, c];
-            outputs.insert(quantiser.image(), (&image, &photo.0));
+            outputs.insert(quantiser.image(), (&image, &values));
             seen.par_iter_mut().for_each(|(name, activations)| {
                 if let Some((shape, values)) = outputs.get(name.as_str()) {
                     activations.add(shape, values);
@@ -266,17 +264,13 @@ fn observe(
 }
 
 /// What a network makes of a photo; `None` where that is no direction.
-fn embedding(session: &FeatureSession, photo: &InputTensor) -> Result<Option<Embedding>> {
-    let features = session.run(photo)?.remove(0);
+fn embedding(session: &FeatureSession, photo: &Pixels) -> Result<Option<Embedding>> {
+    let features = session.run(std::slice::from_ref(photo))?.remove(0);
     Ok(features.ok().map(|features| features.embedding()))
 }
 
 /// Mean and least cosine of what the two networks give for the same photo.
-fn compare(
-    sessions: &[FeatureSession],
-    photos: &[InputTensor],
-    watch: &Watch<'_>,
-) -> Result<[f32; 2]> {
+fn compare(sessions: &[FeatureSession], photos: &[Pixels], watch: &Watch<'_>) -> Result<[f32; 2]> {
     let mut cosines = Vec::with_capacity(photos.len());
     for photo in photos {
         watch.check()?;
@@ -289,10 +283,9 @@ fn compare(
 }
 
 /// How many times as fast the second network is as the first: medians of runs in turn, one thread.
-fn speed(sessions: &[FeatureSession], photos: &[InputTensor], watch: &Watch<'_>) -> Result<f32> {
+fn speed(sessions: &[FeatureSession], photos: &[Pixels], watch: &Watch<'_>) -> Result<f32> {
     let (batch, rounds) = TIMED;
-    let batch = photos.iter().cycle().take(batch);
-    let batch = InputTensor(batch.flat_map(|photo| &photo.0).copied().collect());
+    let batch: Vec<Pixels> = photos.iter().cycle().take(batch).cloned().collect();
     let mut seconds = [vec![], vec![]];
     for _ in 0..rounds {
         for (session, seconds) in sessions.iter().zip(&mut seconds) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use likeness::catalog::Catalog;
 use likeness::embedding::Features;
 use likeness::library::Library;
-use likeness::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
+use likeness::network::{Channels, FeatureNetwork, Feed, Filter, Layout, Preprocessing};
 use likeness::progress::Watch;
 use likeness::record::{
     ContentHash, ModelFingerprint, PathBytes, PhotoDetails, PhotoFacts, SourceFile,
@@ -61,6 +61,7 @@ fn fill(folder: &Path, count: usize) {
         fingerprint: ModelFingerprint::from_bytes([1; 32]),
         path: "made.onnx".into(),
         input: "input".into(),
+        feed: Feed::Values,
         output: "features".into(),
         width: WIDTH,
         preprocessing: Preprocessing {

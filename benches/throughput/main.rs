@@ -30,8 +30,8 @@ use image::RgbImage;
 use image::imageops::replace;
 use likeness::engine::Engine;
 use likeness::library::Library;
-use likeness::model::{self, Installed, ModelStore, StoreConfig};
-use likeness::network::InputTensor;
+use likeness::model::{Installed, ModelStore, StoreConfig};
+use likeness::network::Pixels;
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::quantise::{QuantiseOptions, quantise};
@@ -143,17 +143,13 @@ fn throughput(
     let paths = files(folder)?;
     // The networks take the same input.
     let engine = &engines[0];
-    let batch = |paths: &[PathBuf]| {
-        let mut batch = InputTensor::default();
-        for path in paths {
-            let preprocessing = &engine.network().preprocessing;
-            let bytes = photo::read(path, DecodeOptions::MAX_BYTES)?;
-            let decoded = photo::decode(&bytes, preprocessing, engine.decoding())?;
-            model::normalise(&decoded.pixels, preprocessing, &mut batch);
-        }
-        Ok(batch)
+    let square = |path: &PathBuf| {
+        let preprocessing = &engine.network().preprocessing;
+        let bytes = photo::read(path, DecodeOptions::MAX_BYTES)?;
+        Ok(photo::decode(&bytes, preprocessing, engine.decoding())?.pixels)
     };
-    let batches: Vec<InputTensor> =
+    let batch = |paths: &[PathBuf]| paths.iter().map(square).collect();
+    let batches: Vec<Vec<Pixels>> =
         paths.chunks_exact(BATCH).take(4).map(batch).collect::<Outcome<_>>()?;
     let mut all: Vec<Rounds> = engines.iter().map(|_| Rounds::default()).collect();
     for _ in 0..rounds {
@@ -192,7 +188,7 @@ fn throughput(
 /// Images a second of the network alone, sessions opened before the clock starts.
 fn network_alone(
     open: impl Fn() -> Result<FeatureSession, likeness::error::Error>,
-    batches: &[InputTensor],
+    batches: &[Vec<Pixels>],
     count: usize,
     threads: usize,
 ) -> Outcome<f64> {

@@ -4,7 +4,7 @@
 //! [`ModelStore::obtain`] finds a model's file by name, in this program ([`STARTER`]), the model folders, a
 //! mirror, or the internet; its SHA-256 decides. [`ModelStore::prepare`] takes the classifier off, keeps the result
 //! in a cache, and describes it as a [`FeatureNetwork`](crate::network::FeatureNetwork).
-//! [`normalise`] makes the input such a network takes.
+//! For other devices than the CPU, [`fed_pixels`] and [`halved`] make of such a network what suits them.
 
 mod cost;
 mod digest;
@@ -18,8 +18,8 @@ mod install;
 mod installed;
 mod manifest;
 mod mirror;
+mod pixels;
 mod prepare;
-mod preprocess;
 mod preset;
 mod publish;
 mod quantise;
@@ -36,8 +36,8 @@ pub use installed::{Installed, ModelFile};
 pub use manifest::{
     FeatureRule, Finds, Manifest, ModelEntry, ModelOutput, Pool, Quantisation, Retrieval,
 };
+pub use pixels::{PixelFed, fed_pixels};
 pub use prepare::NetworkFacts;
-pub use preprocess::normalise;
 pub use preset::Preset;
 pub use quantise::{Activations, Quantiser, WeightBits};
 pub use starter::{Obtained, STARTER, Wanted};

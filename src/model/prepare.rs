@@ -19,7 +19,7 @@ use super::publish;
 use super::store::ModelStore;
 use super::surgery::{self, FeatureGraph, Unfit, take_features};
 use crate::error::{Error, Result};
-use crate::network::{Channels, FeatureNetwork, Filter, Layout, Preprocessing};
+use crate::network::{Channels, FeatureNetwork, Feed, Filter, Layout, Preprocessing};
 use crate::progress::Watch;
 use crate::record::{ContentHash, ModelFingerprint};
 
@@ -82,6 +82,7 @@ impl ModelStore {
             fingerprint: facts.fingerprint,
             path: facts.path,
             input: facts.input,
+            feed: Feed::Values,
             output: facts.output,
             width: facts.width,
             preprocessing: model.entry.input.clone(),

@@ -80,6 +80,16 @@ fn node_of(
 
 /// A graph's field `number` (11 input, 12 output): a tensor of 32-bit floats of this shape.
 pub(crate) fn value_info_field(number: u32, name: &str, dims: &[Dim<'_>]) -> Vec<u8> {
+    typed_value_info_field(number, name, FLOAT, dims)
+}
+
+/// The same, of another type.
+pub(crate) fn typed_value_info_field(
+    number: u32,
+    name: &str,
+    data_type: i64,
+    dims: &[Dim<'_>],
+) -> Vec<u8> {
     let mut shape = Vec::new();
     for dim in dims {
         let mut content = Vec::new();
@@ -91,7 +101,7 @@ pub(crate) fn value_info_field(number: u32, name: &str, dims: &[Dim<'_>]) -> Vec
         put_bytes(&mut shape, 1, &content);
     }
     let mut tensor = Vec::new();
-    put_int(&mut tensor, 1, FLOAT);
+    put_int(&mut tensor, 1, data_type);
     put_bytes(&mut tensor, 2, &shape);
     let mut kind = Vec::new();
     put_bytes(&mut kind, 1, &tensor);

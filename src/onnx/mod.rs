@@ -21,6 +21,8 @@ pub(crate) const UINT8: i64 = 2;
 pub(crate) const INT8: i64 = 3;
 /// `TensorProto.DataType` of signed 32-bit integers.
 pub(crate) const INT32: i64 = 6;
+/// `TensorProto.DataType` of signed 64-bit integers.
+pub(crate) const INT64: i64 = 7;
 
 /// Many times what any published network has; keeps a hostile file from filling the memory with
 /// empty nodes.

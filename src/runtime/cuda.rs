@@ -11,6 +11,7 @@ use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::device::{Device, Precision};
+use super::driver;
 use super::load::Runtime;
 use super::optimised;
 use super::probe::check_length;
@@ -87,19 +88,24 @@ pub(super) fn builder(
     precision: Precision,
 ) -> Result<SessionBuilder> {
     preload(&runtime.path);
+    driver::wait_asleep(number);
+    // It tells as errors what it tries in vain before it takes another way. What is one comes back as such.
+    runtime.environment().set_log_level(LogLevel::Fatal);
     let cuda = CUDA::default()
         .with_device_id(number.try_into().unwrap_or(i32::MAX))
         // Trying all algorithms for each convolution takes seconds, a session.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
         // By default 32-bit products are made of 19 bits on newer devices, which is not what fp32 says.
         .with_tf32(precision == Precision::Fp16)
+        // In 16 bits the fast convolutions want the channels of a pixel together; in 32 bits they do not.
+        .with_prefer_nhwc(precision == Precision::Fp16)
         .build()
         // Else the CPU would take over without a word.
         .error_on_failure();
     let builder = || -> ort::Result<SessionBuilder> {
         Ok(optimised::builder(runtime, 1, GraphOptimizationLevel::All)?
-            // What the device does not compute is told to nobody who could change it.
-            .with_log_level(LogLevel::Error)?
+            // Likewise; and what the device does not compute is told to nobody who could change it.
+            .with_log_level(LogLevel::Fatal)?
             .with_execution_providers([cuda])?)
     };
     builder().map_err(|error| refused(number, &error))

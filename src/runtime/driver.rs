@@ -56,6 +56,28 @@ pub fn driver() -> &'static Result<Driver, Absence> {
     ASKED.get_or_init(ask)
 }
 
+/// Has threads that wait for a device of this process sleep, and not ask it again and again: there are photos to
+/// decode meanwhile. To be called before the device is first used. Drivers older than CUDA 11 go on asking.
+pub(super) fn wait_asleep(number: u32) {
+    const BLOCKING_SYNC: u32 = 4;
+    type SetFlags = unsafe extern "system" fn(c_int, u32) -> c_int;
+    if driver().is_err() {
+        return;
+    }
+    // SAFETY: it is loaded and stays so; these are the signatures of cuda.h. A device's number is its handle's index.
+    unsafe {
+        let Ok(library) = Library::new(LIBRARY) else { return };
+        let device =
+            library.get::<unsafe extern "system" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0");
+        let set = library.get::<SetFlags>(b"cuDevicePrimaryCtxSetFlags_v2\0");
+        let (Ok(get), Ok(set)) = (device, set) else { return };
+        let mut device = 0;
+        if get(&mut device, c_int::try_from(number).unwrap_or(c_int::MAX)) == 0 {
+            set(device, BLOCKING_SYNC);
+        }
+    }
+}
+
 fn ask() -> Result<Driver, Absence> {
     // SAFETY: loading runs the library's initialisers; it is the system's own, found by its own rules.
     let library = unsafe { Library::new(LIBRARY) }.map_err(|error| {

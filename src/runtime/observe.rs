@@ -9,7 +9,7 @@ use ort::value::TensorRef;
 use super::load::Runtime;
 use super::{failed, optimised};
 use crate::error::Result;
-use crate::network::{InputTensor, Preprocessing};
+use crate::network::Preprocessing;
 
 /// Writes the network at `from` to `to` with what is constant computed and each BatchNormalization folded
 /// into its convolution, in the standard's operators. `name` is what an error calls it.
@@ -53,18 +53,18 @@ impl Observer {
         Ok(Self { session, name: name.to_owned(), image_shape: preprocessing.image_shape() })
     }
 
-    /// Runs the network on one picture and hands all outputs to `look`: name, shape, values.
+    /// Runs the network on one [normalised](Preprocessing::normalise) picture and hands all outputs to `look`: name, shape, values.
     ///
     /// # Errors
     /// [`crate::error::Error::Network`] when ONNX Runtime fails, or an output holds no 32-bit floats.
     pub fn run(
         &mut self,
-        picture: &InputTensor,
+        picture: &[f32],
         look: impl FnOnce(&[(&str, &[i64], &[f32])]),
     ) -> Result<()> {
         let [a, b, c] = self.image_shape;
         let run = || -> ort::Result<()> {
-            let input = TensorRef::from_array_view(([1, a, b, c], picture.0.as_slice()))?;
+            let input = TensorRef::from_array_view(([1, a, b, c], picture))?;
             let outputs = self.session.run(ort::inputs![input])?;
             let outputs: Vec<_> = outputs.iter().collect();
             let tensors: Vec<_> = (outputs.iter())

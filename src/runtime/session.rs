@@ -1,41 +1,54 @@
-//! A network ready to run: tensors in, features out.
+//! A network ready to run: pixels in, features out.
 
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::ptr::{NonNull, null, null_mut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ort::AsPointer;
 use ort::session::Session;
-use ort::value::{DynValue, Outlet, Tensor, TensorElementType, TensorRef, ValueType};
+use ort::value::{
+    DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef, ValueType,
+};
 
 use super::device::Precision;
 use super::load::Runtime;
-use super::staging::Staging;
+use super::staging::{self, Staging};
 use super::{cuda, failed, optimised};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
-use crate::network::{FeatureNetwork, InputTensor};
+use crate::network::{FeatureNetwork, Feed, Pixels, Preprocessing};
 
 /// A session of one network. It may be shared: on the CPU each thread that calls [`run`](Self::run) computes
 /// its own batch, on other devices one at a time does. The weights are in memory once.
 #[derive(Debug)]
 pub struct FeatureSession {
-    /// What batches are put into, on a device that is not entered twice. Before the session, and so gone before it.
-    staging: Option<Staging>,
+    /// What batches are put into. Before the session, and so gone before it.
+    supply: Supply,
     session: Session,
     name: String,
     input: CString,
     output: CString,
     width: usize,
-    /// One image as the network takes it, without the batch axis.
-    image_shape: [i64; 3],
+    preprocessing: Preprocessing,
     /// Images that a run takes.
     lot: Lot,
     /// Images that are worth waiting for before a run.
     batch: usize,
     /// Held by who computes, on a device that is not entered twice.
     turn: Option<Mutex<()>>,
+    /// Nanoseconds in which somebody had the turn.
+    busy: AtomicU64,
+}
+
+/// How images come into the network's input tensor.
+#[derive(Debug)]
+enum Supply {
+    /// Normalised, into memory that is kept from batch to batch: what was just written is nearer than new.
+    Values(Mutex<Vec<Vec<f32>>>),
+    /// As they are, into memory that a device copies from, where there is such.
+    Pixels(Option<Staging>),
 }
 
 /// How many images a run takes.
@@ -53,8 +66,9 @@ impl FeatureSession {
     /// down, and fewer take less memory.
     pub const CPU_BATCH: usize = 4;
 
-    /// Images worth a run on an NVIDIA device. A guess, not measured yet: `cargo bench --bench devices` does.
-    pub const CUDA_BATCH: usize = 32;
+    /// Images worth a run on an NVIDIA device. Twice as many are some 5 % faster there (`cargo bench --bench devices`),
+    /// and are more to lose and to wait for.
+    pub const CUDA_BATCH: usize = 64;
 
     /// Opens a network on the CPU and checks that it is what its manifest says. A batch is computed by
     /// `threads` threads, the caller among them: with 1, by the caller alone.
@@ -77,7 +91,8 @@ impl FeatureSession {
     }
 
     /// Opens a network on the NVIDIA device `number`, which is given `batch` images at once, whatever there
-    /// are. `precision` says how its products may be computed, not what its weights are.
+    /// are. `precision` says how its products may be computed, not what its weights are. One that
+    /// [takes pixels](Feed::Pixels) costs the processor least.
     ///
     /// # Errors
     /// [`Error::Device`] when CUDA or the device cannot be used; those of [`FeatureSession::open`].
@@ -95,14 +110,21 @@ impl FeatureSession {
         Ok(session.exclusive(batch, |session, shape| Staging::pinned(session, number, shape)))
     }
 
-    /// The same session, computing one batch at a time, of `batch` images unless the network fixes another
-    /// number.
-    pub fn one_at_a_time(self, batch: usize) -> Self {
-        self.exclusive(batch, Staging::plain)
+    /// Opens a network on the CPU as on a device: it computes one batch at a time, of `batch` images unless it fixes
+    /// another number. Slower; it is for tests where there is no device.
+    ///
+    /// # Errors
+    /// Those of [`FeatureSession::open`].
+    pub fn open_one_at_a_time(
+        runtime: &Runtime,
+        network: &FeatureNetwork,
+        batch: usize,
+    ) -> Result<Self> {
+        Ok(Self::open_plain(runtime, network, 1)?.exclusive(batch, Staging::plain))
     }
 
-    /// As [`FeatureSession::one_at_a_time`], from such memory. Where there is none, batches are copied from any other:
-    /// slower on a device, and the same.
+    /// The same session, computing one batch at a time, from such memory. Where there is none, batches are copied from
+    /// any other: slower on a device, and the same.
     fn exclusive(
         self,
         batch: usize,
@@ -112,20 +134,20 @@ impl FeatureSession {
             Lot::Any => (batch, batch),
             Lot::Exactly(count) => (count, self.batch),
         };
-        let staging = staging(&self.session, self.shape(count)).ok();
+        let supply = match self.supply {
+            Supply::Values(kept) => Supply::Values(kept),
+            Supply::Pixels(_) => {
+                Supply::Pixels(staging(&self.session, self.pixels_shape(count)).ok())
+            }
+        };
         let (lot, turn) = (Lot::Exactly(count), Some(Mutex::new(())));
-        Self { lot, batch, turn, staging, ..self }
+        Self { lot, batch, turn, supply, ..self }
     }
 
-    /// The shape of so many images, as the network takes them.
-    fn shape(&self, count: usize) -> [i64; 4] {
-        let [a, b, c] = self.image_shape;
-        [count as i64, a, b, c]
-    }
-
-    /// How many values so many images have.
-    fn values(&self, count: usize) -> usize {
-        self.shape(count).iter().product::<i64>() as usize
+    /// The shape of the pixels of so many images.
+    fn pixels_shape(&self, count: usize) -> [i64; 4] {
+        let size = i64::from(self.preprocessing.size);
+        [count as i64, size, size, 3]
     }
 
     /// Images that are worth waiting for before [`run`](Self::run).
@@ -138,21 +160,25 @@ impl FeatureSession {
         self.turn.is_some()
     }
 
+    /// How long a device has computed so far, one batch at a time; zero on the CPU, where threads do.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy.load(Ordering::Relaxed))
+    }
+
     /// Whether batches are put into memory that is kept for them: on an NVIDIA device, into such that it copies from
     /// without a detour.
     pub fn is_staged(&self) -> bool {
-        self.staging.is_some()
-    }
-
-    /// Whether who runs a batch now would have to wait for another.
-    pub fn is_busy(&self) -> bool {
-        self.turn.as_ref().is_some_and(|turn| turn.try_lock().is_err())
+        matches!(&self.supply, Supply::Pixels(Some(_)))
     }
 
     fn checked(session: Session, network: &FeatureNetwork) -> Result<Self> {
-        let image_shape = network.preprocessing.image_shape();
+        let size = i64::from(network.preprocessing.size);
+        let (image_shape, kind) = match network.feed {
+            Feed::Values => (network.preprocessing.image_shape(), TensorElementType::Float32),
+            Feed::Pixels => ([size, size, 3], TensorElementType::Uint8),
+        };
         let wrong = |what: String| Error::NetworkShape { name: network.name.clone(), what };
-        let input = shape_of(session.inputs(), "input", &network.input).map_err(wrong)?;
+        let input = shape_of(session.inputs(), "input", &network.input, kind).map_err(wrong)?;
         let stated = |dims: &[i64]| {
             dims.len() == 4 && dims[1..].iter().zip(image_shape).all(|(d, s)| *d == s || *d < 1)
         };
@@ -163,7 +189,8 @@ impl FeatureSession {
                 network.input
             )));
         }
-        shape_of(session.outputs(), "output", &network.output).map_err(wrong)?;
+        let floats = TensorElementType::Float32;
+        shape_of(session.outputs(), "output", &network.output, floats).map_err(wrong)?;
         let c_string = |name: &str| {
             CString::new(name).map_err(|_| wrong(format!("`{name:?}` has a zero byte in its name")))
         };
@@ -173,15 +200,19 @@ impl FeatureSession {
             session,
             name: network.name.clone(),
             width: network.width,
-            image_shape,
+            preprocessing: network.preprocessing.clone(),
             lot: if input[0] == 1 { Lot::Exactly(1) } else { Lot::Any },
             batch: Self::CPU_BATCH,
             turn: None,
-            staging: None,
+            busy: AtomicU64::new(0),
+            supply: match network.feed {
+                Feed::Values => Supply::Values(Mutex::default()),
+                Feed::Pixels => Supply::Pixels(None),
+            },
         })
     }
 
-    /// The features of each image of a batch, in order. An image whose features are not finite or all
+    /// The features of each square of a batch, in order. An image whose features are not finite or all
     /// zero gives [`InvalidVector`]; the others are not harmed.
     ///
     /// # Errors
@@ -189,51 +220,34 @@ impl FeatureSession {
     /// `[batch, width]` or `[batch, width, 1, 1]`.
     ///
     /// # Panics
-    /// When `batch` holds no whole images.
+    /// When a square is of another size than the network's.
     pub fn run(
         &self,
-        batch: &InputTensor,
+        squares: &[Pixels],
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
-        let values = batch.0.as_slice();
-        let image = self.values(1);
-        assert!(values.len().is_multiple_of(image), "whole images");
-        let images = values.len() / image;
-        let size = match self.lot {
-            Lot::Any => images,
-            Lot::Exactly(size) => size,
+        let size = self.preprocessing.size;
+        let fits = |square: &Pixels| (square.width(), square.height()) == (size, size);
+        assert!(squares.iter().all(fits), "cropped to the network's size");
+        let count = match self.lot {
+            Lot::Any => squares.len(),
+            Lot::Exactly(count) => count,
         };
-        let mut features = Vec::with_capacity(images);
-        for part in values.chunks((size * image).max(1)) {
-            features.extend(self.run_at_once(part, size)?);
+        let mut features = Vec::with_capacity(squares.len());
+        for part in squares.chunks(count.max(1)) {
+            features.extend(self.run_at_once(part, count)?);
         }
         Ok(features)
     }
 
-    /// Runs the network on the `values` of some images, filled up to `count`.
+    /// Runs the network on some squares, filled up to `count`.
     fn run_at_once(
         &self,
-        values: &[f32],
+        squares: &[Pixels],
         count: usize,
     ) -> Result<Vec<std::result::Result<Features, InvalidVector>>> {
-        let staged = self.staging.as_ref().and_then(|staging| {
-            // Out of such memory, not out of all: then as without it.
-            Some((staging, staging.filled(values).ok()?))
-        });
-        let images = values.len() / self.values(1);
-        let output = match staged {
-            Some((staging, input)) => {
-                let output = self.run_in_turn(&input);
-                staging.give_back(input);
-                output
-            }
-            None => {
-                let mut values = Cow::Borrowed(values);
-                if values.len() < self.values(count) {
-                    values.to_mut().resize(self.values(count), 0.0);
-                }
-                let input = TensorRef::from_array_view((self.shape(count), &*values));
-                input.and_then(|input| self.run_in_turn(&input))
-            }
+        let output = match &self.supply {
+            Supply::Values(kept) => self.run_on_values(kept, squares, count),
+            Supply::Pixels(staging) => self.run_on_pixels(staging.as_ref(), squares, count),
         };
         let output = output.map_err(failed(&self.name, "run"))?;
         let (shape, values) =
@@ -245,22 +259,73 @@ impl FeatureSession {
                 what: format!("it gave {shape:?} for {count} images, the manifest says {stated:?}"),
             });
         }
-        let rows = values.chunks_exact(self.width).take(images);
+        let rows = values.chunks_exact(self.width).take(squares.len());
         Ok(rows.map(|row| Features::new(row.to_vec(), self.width)).collect())
     }
 }
 
 impl FeatureSession {
-    fn run_in_turn(&self, input: &Tensor<f32>) -> ort::Result<DynValue> {
-        let turn = self.turn.as_ref();
-        let _turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        self.run_shared(input)
+    fn run_on_values(
+        &self,
+        kept: &Mutex<Vec<Vec<f32>>>,
+        squares: &[Pixels],
+        count: usize,
+    ) -> ort::Result<DynValue> {
+        let kept = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = self.preprocessing.image_len();
+        let mut values = kept().pop().unwrap_or_default();
+        values.resize(count * image, 0.0);
+        let (these, others) = values.split_at_mut(squares.len() * image);
+        for (square, values) in squares.iter().zip(these.chunks_exact_mut(image)) {
+            self.preprocessing.normalise(square, values);
+        }
+        others.fill(0.0);
+        let [a, b, c] = self.preprocessing.image_shape();
+        let input = TensorRef::from_array_view(([count as i64, a, b, c], values.as_slice()));
+        let output = input.and_then(|input| self.run_in_turn::<f32>(&input));
+        kept().push(values);
+        output
+    }
+
+    fn run_on_pixels(
+        &self,
+        staging: Option<&Staging>,
+        squares: &[Pixels],
+        count: usize,
+    ) -> ort::Result<DynValue> {
+        // Out of such memory, not out of all: then as without it.
+        let staged = staging.and_then(|staging| Some((staging, staging.filled(squares).ok()?)));
+        if let Some((staging, input)) = staged {
+            let output = self.run_in_turn(&input);
+            staging.give_back(input);
+            return output;
+        }
+        let mut pixels = vec![0; count * self.preprocessing.image_len()];
+        staging::fill(&mut pixels, squares);
+        let input = TensorRef::from_array_view((self.pixels_shape(count), pixels.as_slice()))?;
+        self.run_in_turn::<u8>(&input)
+    }
+
+    fn run_in_turn<T: PrimitiveTensorElementType + std::fmt::Debug>(
+        &self,
+        input: &Tensor<T>,
+    ) -> ort::Result<DynValue> {
+        let Some(turn) = &self.turn else { return self.run_shared(input) };
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = Instant::now();
+        let output = self.run_shared(input);
+        let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.busy.fetch_add(nanoseconds, Ordering::Relaxed);
+        output
     }
 
     /// What `ort` calls `run`, without the `&mut`. `ort` asks for it as some devices' code is not safe to
     /// enter twice; the CPU's is, by ONNX Runtime's documentation. A session a thread instead would open
     /// and hold the weights once for each.
-    fn run_shared(&self, input: &Tensor<f32>) -> ort::Result<DynValue> {
+    fn run_shared<T: PrimitiveTensorElementType + std::fmt::Debug>(
+        &self,
+        input: &Tensor<T>,
+    ) -> ort::Result<DynValue> {
         let (inputs, outputs) = ([self.input.as_ptr()], [self.output.as_ptr()]);
         let mut output = null_mut();
         // SAFETY: the session lives as long as `self`; the names end in zero and the input is a tensor,
@@ -284,14 +349,19 @@ impl FeatureSession {
     }
 }
 
-/// The dimensions of a named input or output, -1 where any size goes.
-fn shape_of(outlets: &[Outlet], kind: &str, name: &str) -> std::result::Result<Vec<i64>, String> {
+/// The dimensions of a named input or output of this type, -1 where any size goes.
+fn shape_of(
+    outlets: &[Outlet],
+    kind: &str,
+    name: &str,
+    wanted: TensorElementType,
+) -> std::result::Result<Vec<i64>, String> {
     let Some(outlet) = outlets.iter().find(|outlet| outlet.name() == name) else {
         let names: Vec<&str> = outlets.iter().map(Outlet::name).collect();
         return Err(format!("it has no {kind} `{name}`, but `{}`", names.join("`, `")));
     };
     match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => Ok(shape.to_vec()),
-        other => Err(format!("its {kind} `{name}` is {other:?}, expected 32-bit floats")),
+        ValueType::Tensor { ty, shape, .. } if *ty == wanted => Ok(shape.to_vec()),
+        other => Err(format!("its {kind} `{name}` is {other:?}, expected {wanted}")),
     }
 }

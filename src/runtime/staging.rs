@@ -9,14 +9,16 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::Session;
 use ort::value::Tensor;
 
+use crate::network::Pixels;
+
 /// Tensors of one shape. Must go before its session.
 #[derive(Debug)]
 pub(super) struct Staging {
-    /// `[batch, …]`, as the network takes it.
+    /// `[batch, size, size, 3]`.
     shape: [i64; 4],
     /// One thread at a time allocates: not all allocators may be entered twice.
     allocator: Mutex<Allocator>,
-    unused: Mutex<Vec<Tensor<f32>>>,
+    unused: Mutex<Vec<Tensor<u8>>>,
 }
 
 impl Staging {
@@ -45,8 +47,8 @@ impl Staging {
         Ok(Self { shape, allocator: Mutex::new(allocator), unused: Mutex::new(vec![first]) })
     }
 
-    /// A tensor that holds these values, in order, and zeros behind them. To be given back.
-    pub(super) fn filled(&self, values: &[f32]) -> ort::Result<Tensor<f32>> {
+    /// A tensor that holds these images, in order, and zeros behind them. To be given back.
+    pub(super) fn filled(&self, images: &[Pixels]) -> ort::Result<Tensor<u8>> {
         let unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut tensor = match unused {
             Some(tensor) => tensor,
@@ -55,15 +57,23 @@ impl Staging {
                 Tensor::new(&allocator, self.shape)?
             }
         };
-        let (_, all) = tensor.try_extract_tensor_mut::<f32>()?;
-        let (these, others) = all.split_at_mut(values.len());
-        these.copy_from_slice(values);
-        others.fill(0.0);
+        let (_, all) = tensor.try_extract_tensor_mut::<u8>()?;
+        fill(all, images);
         Ok(tensor)
     }
 
     /// Takes a tensor back, for another batch.
-    pub(super) fn give_back(&self, tensor: Tensor<f32>) {
+    pub(super) fn give_back(&self, tensor: Tensor<u8>) {
         self.unused.lock().unwrap_or_else(PoisonError::into_inner).push(tensor);
     }
+}
+
+/// Puts images one behind the other, and zeros behind them.
+pub(super) fn fill(mut room: &mut [u8], images: &[Pixels]) {
+    for image in images {
+        let (this, others) = room.split_at_mut(image.as_rgb().len());
+        this.copy_from_slice(image.as_rgb());
+        room = others;
+    }
+    room.fill(0);
 }

@@ -4,14 +4,16 @@
 //! plan (1 thread) ─work─▶ read (I/O threads) ─photos─▶ decode, embed (workers) ─outcomes─▶ write (caller)
 //! ```
 //!
-//! A worker decodes or embeds, whichever is due, and has a one-thread session of its own: as many threads
-//! compute as were asked for. Every channel is bounded, so memory does not depend on how many photos there are. What the writer
+//! A worker decodes or embeds, whichever is due, in a session of one thread that all share: as many threads
+//! compute as were asked for. Where a device embeds, workers only decode, and two more threads bring it batches. Every channel is bounded, so memory does not depend on how many photos there are. What the writer
 //! has committed stays, whatever happens later.
 
 mod claims;
 mod pipeline;
 mod plan;
 mod profile;
+mod squares;
+mod worker;
 mod write;
 
 pub use profile::Profile;

@@ -1,14 +1,17 @@
 //! The threads between the plan and the catalog.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use super::claims::{Claims, lock};
 use super::plan::{Planner, Tally, Walked, Work};
 use super::profile::{Clock, Stage};
+use super::squares::Squares;
+use super::worker::{Square, work};
 use super::write::Writer;
 use super::{SyncOptions, SyncReport};
 use crate::catalog::{Catalog, ModelId, Scope};
@@ -16,15 +19,16 @@ use crate::embedding::{Features, InvalidVector};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::library::Library;
-use crate::model;
-use crate::network::{InputTensor, Pixels};
-use crate::photo::{self, Photo, PhotoBytes, Unreadable};
+use crate::photo::{self, PhotoBytes, Unreadable};
 use crate::progress::Watch;
 use crate::record::{ContentHash, ImageId, PhotoFacts};
 use crate::runtime::FeatureSession;
 
 /// Files that wait to be opened: paths only, so that the walk may run ahead.
 const WORK_AHEAD: usize = 1024;
+
+/// Bytes of squares that may wait for a device: what is decoded while it is opened, which takes a second.
+const AHEAD_OF_DEVICE: usize = 512 << 20;
 
 /// What became of a file.
 pub(super) struct Outcome {
@@ -53,36 +57,28 @@ pub(super) enum News {
 }
 
 /// A photo that was read, on its way to a worker.
-struct Read {
-    work: Work,
-    hash: ContentHash,
-    bytes: PhotoBytes,
-}
-
-/// A photo on its way through the network.
-struct Decoded {
-    work: Work,
-    hash: ContentHash,
-    facts: PhotoFacts,
+pub(super) struct Read {
+    pub(super) work: Work,
+    pub(super) hash: ContentHash,
+    pub(super) bytes: PhotoBytes,
 }
 
 /// What all threads share.
-struct Shared<'a> {
-    engine: &'a Engine,
+pub(super) struct Shared<'a> {
+    pub(super) engine: &'a Engine,
     model: ModelId,
     catalog: Mutex<Catalog>,
     claims: &'a Claims,
     tally: Tally,
-    clock: &'a Clock,
-    /// Squares that wait for a worker with time for the network, in the order they were decoded. Never
-    /// more than a batch a worker and one, or two batches of a device that computes one at a time: whoever sees
-    /// enough of them takes a batch before decoding another.
-    squares: Mutex<VecDeque<(Decoded, Pixels)>>,
-    /// What all workers run the network in, opened for the first photo.
-    session: OnceLock<FeatureSession>,
+    pub(super) clock: &'a Clock,
+    /// Squares that wait for the network. On the CPU never more than a batch a worker and one: whoever sees enough
+    /// of them takes a batch before decoding another. For a device, [`AHEAD_OF_DEVICE`].
+    pub(super) squares: Squares<Square>,
+    /// What the network is run in, opened for the first photo.
+    pub(super) session: OnceLock<FeatureSession>,
     /// Held while the session is opened.
-    opening: Mutex<()>,
-    workers: usize,
+    pub(super) opening: Mutex<()>,
+    pub(super) workers: usize,
     /// Photos a device other than the CPU computes at once.
     batch: Option<usize>,
     /// Set when one thread failed: the others finish what they hold.
@@ -91,24 +87,27 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn halted(&self) -> bool {
+    pub(super) fn halted(&self) -> bool {
         self.watch.is_cancelled() || self.failed.load(Ordering::Relaxed)
     }
 
-    /// The session. Opens it, or waits for the worker that is opening it.
-    fn session(&self) -> Result<&FeatureSession> {
-        if let Some(session) = self.session.get() {
-            return Ok(session);
-        }
-        self.open_session(&lock(&self.opening))
-    }
-
-    fn open_session(&self, _opening: &MutexGuard<'_, ()>) -> Result<&FeatureSession> {
-        if let Some(session) = self.session.get() {
-            return Ok(session);
-        }
+    pub(super) fn open_session(&self, _opening: &MutexGuard<'_, ()>) -> Result<&FeatureSession> {
         let opened = self.engine.batch_session(self.batch, 1, self.watch)?;
         Ok(self.session.get_or_init(|| opened))
+    }
+
+    /// Has all threads end, and tells why.
+    pub(super) fn fail(&self, error: Error, news: &Sender<News>) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.squares.end();
+        // With the writer gone there is an earlier failure already.
+        let _ = news.send(News::Failed(error));
+    }
+
+    /// Squares that may wait for a device.
+    pub(super) fn ahead_of_device(&self) -> usize {
+        let batch = self.session.get().map_or(1, FeatureSession::batch);
+        (AHEAD_OF_DEVICE / self.engine.network().preprocessing.image_len()).max(2 * batch)
     }
 }
 
@@ -138,7 +137,7 @@ pub(super) fn run(
         claims: &claims,
         tally: Tally::default(),
         clock: &clock,
-        squares: Mutex::default(),
+        squares: Squares::new(workers),
         session: OnceLock::new(),
         opening: Mutex::default(),
         workers,
@@ -148,7 +147,7 @@ pub(super) fn run(
     };
     let mut writer = Writer::new(library.catalog_mut(), model, scopes, &claims, &clock, report)?;
 
-    let walked: Result<Vec<Option<Walked>>> = std::thread::scope(|threads| {
+    let walked: Result<Vec<Option<Walked>>> = thread::scope(|threads| {
         let (work_tx, work_rx) = bounded::<Work>(WORK_AHEAD);
         // Whole files: enough that no worker waits for the disk to seek, and no more.
         let (photo_tx, photo_rx) = bounded::<Read>(workers + readers);
@@ -180,13 +179,12 @@ pub(super) fn run(
         let news = news_tx.clone();
         threads.spawn(move || {
             pool.broadcast(|_| {
-                if let Err(error) = work(shared, &photo_rx, &news) {
-                    shared.failed.store(true, Ordering::Relaxed);
-                    // With the writer gone there is an earlier failure already.
-                    let _ = news.send(News::Failed(error));
+                if let Err(error) = work(shared, &photo_rx, &news, threads) {
+                    shared.fail(error, &news);
                     // Nobody may be left waiting for a place in the queue.
                     photo_rx.iter().for_each(drop);
                 }
+                shared.squares.one_less();
             });
         });
         // Only the threads hold senders and receivers now: when they end, so does the loop below.
@@ -200,7 +198,8 @@ pub(super) fn run(
         written.and(walked)
     });
     writer.finish(walked?, watch.is_cancelled())?;
-    report.profile = clock.profile(workers);
+    let device = shared.session.get().map_or(Duration::ZERO, FeatureSession::busy);
+    report.profile = clock.profile(workers, device);
     Ok(())
 }
 
@@ -232,131 +231,8 @@ fn read(work: Work, shared: &Shared<'_>, news: &Sender<News>) -> Option<Read> {
         }
         Ok(_) => Some(Read { work, hash, bytes }),
         Err(error) => {
-            shared.failed.store(true, Ordering::Relaxed);
-            drop(news.send(News::Failed(error)));
+            shared.fail(error, news);
             None
         }
     }
-}
-
-/// A worker, from the first photo to the last. It embeds when a batch is there and decodes otherwise, so
-/// that as many threads are busy as were asked for and no more, whatever the photos cost to decode. A
-/// photo that takes long holds up its own worker and nobody else.
-fn work(shared: &Shared<'_>, photos: &Receiver<Read>, news: &Sender<News>) -> Result<()> {
-    // The first photo goes alone and the next two together: what a run is like shows at once.
-    let mut batch = 1;
-    // Kept from batch to batch: memory that was just written is nearer than new.
-    let mut tensor = InputTensor::default();
-    loop {
-        match next(shared, photos, batch) {
-            Next::Open(opening) => drop(shared.open_session(&opening)?),
-            Next::Decode(photo) => decode(*photo, shared, news),
-            Next::Embed(squares) => {
-                if !shared.halted() {
-                    embed(squares, &mut tensor, shared, news)?;
-                    batch = (batch * 2).min(shared.session()?.batch());
-                }
-            }
-            Next::Done => return Ok(()),
-        }
-    }
-}
-
-/// What a worker does next.
-enum Next<'a> {
-    Open(MutexGuard<'a, ()>),
-    Decode(Box<Read>),
-    Embed(Vec<(Decoded, Pixels)>),
-    Done,
-}
-
-fn next<'a>(shared: &'a Shared<'_>, photos: &Receiver<Read>, batch: usize) -> Next<'a> {
-    let squares = lock(&shared.squares).len();
-    shared.clock.queues(photos.len(), squares);
-    let mut enough = batch;
-    if shared.session.get().is_none() && shared.workers > 1 {
-        match shared.opening.try_lock() {
-            Ok(opening) if !photos.is_empty() => return Next::Open(opening),
-            // While one worker opens the session, the others decode.
-            Err(TryLockError::WouldBlock) => enough = FeatureSession::CPU_BATCH * shared.workers,
-            _ => {}
-        }
-    }
-    let session = shared.session.get();
-    // Who would have to wait for another's batch decodes for the next.
-    if session.is_some_and(FeatureSession::is_busy) {
-        enough *= 2;
-    }
-    let mut batch = batch;
-    if squares < enough {
-        match photos.try_recv() {
-            Ok(photo) => return Next::Decode(Box::new(photo)),
-            // The last squares are shared out, lest one worker embed them all and the others stand by.
-            Err(TryRecvError::Disconnected)
-                if !session.is_some_and(FeatureSession::is_exclusive) =>
-            {
-                batch = batch.min(squares.div_ceil(shared.workers));
-            }
-            Err(TryRecvError::Disconnected) => {}
-            Err(TryRecvError::Empty) => {}
-        }
-    }
-    // A batch, or nothing else to do: nobody waits for a batch to fill.
-    let taken: Vec<_> = {
-        let mut squares = lock(&shared.squares);
-        let count = squares.len().min(batch);
-        squares.drain(..count).collect()
-    };
-    if !taken.is_empty() {
-        return Next::Embed(taken);
-    }
-    match shared.clock.time(Stage::Idle, || photos.recv()) {
-        Ok(photo) => Next::Decode(Box::new(photo)),
-        // That was the last one. What others are decoding they will embed themselves.
-        Err(_) => Next::Done,
-    }
-}
-
-fn decode(photo: Read, shared: &Shared<'_>, news: &Sender<News>) {
-    if shared.halted() {
-        return;
-    }
-    let Read { work, hash, bytes } = photo;
-    let preprocessing = &shared.engine.network().preprocessing;
-    let decoded = shared
-        .clock
-        .time(Stage::Decode, || photo::decode(&bytes, preprocessing, shared.engine.decoding()));
-    match decoded {
-        Ok(Photo { pixels, facts }) => {
-            lock(&shared.squares).push_back((Decoded { work, hash, facts }, pixels));
-        }
-        Err(reason) => {
-            let what = What::Skipped { hash: Some(hash), reason };
-            drop(news.send(News::Outcomes(vec![Outcome { work, what }])));
-        }
-    }
-}
-
-/// Runs a batch, put together in `tensor`.
-fn embed(
-    squares: Vec<(Decoded, Pixels)>,
-    tensor: &mut InputTensor,
-    shared: &Shared<'_>,
-    news: &Sender<News>,
-) -> Result<()> {
-    let session = shared.session()?;
-    let preprocessing = &shared.engine.network().preprocessing;
-    tensor.0.clear();
-    shared.clock.time(Stage::Decode, || {
-        squares.iter().for_each(|(_, pixels)| model::normalise(pixels, preprocessing, tensor));
-    });
-    let features = shared.clock.time(Stage::Embed, || session.run(tensor))?;
-    let outcome = |((Decoded { work, hash, facts }, _), features)| Outcome {
-        work,
-        what: What::Embedded { hash, facts, features },
-    };
-    let outcomes = squares.into_iter().zip(features).map(outcome).collect();
-    // A send fails only when the receiver gave up, which it does for a reason of its own.
-    drop(news.send(News::Outcomes(outcomes)));
-    Ok(())
 }

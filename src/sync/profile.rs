@@ -51,10 +51,12 @@ pub struct Profile {
     pub workers: usize,
     /// Reading and hashing files, in seconds over all threads, as all of these.
     pub read: f64,
-    /// Decoding, resizing and normalising.
+    /// Decoding and resizing.
     pub decode: f64,
-    /// The network.
+    /// The network, normalising for it included; where a device computes it, waiting for that.
     pub embed: f64,
+    /// How long a device computed, of the time of the run; 0 where the workers compute.
+    pub device: f64,
     /// The catalog's transactions.
     pub write: f64,
     /// Workers waiting for files to be read: when it is large, the disk bounds the run.
@@ -81,7 +83,8 @@ impl Clock {
         self.squares_waiting.add(squares);
     }
 
-    pub(super) fn profile(&self, workers: usize) -> Profile {
+    /// `device` is how long a device computed.
+    pub(super) fn profile(&self, workers: usize, device: Duration) -> Profile {
         let seconds = |stage: Stage| {
             let nanoseconds = self.nanoseconds[stage as usize].load(Ordering::Relaxed);
             Duration::from_nanos(nanoseconds).as_secs_f64()
@@ -91,6 +94,7 @@ impl Clock {
             read: seconds(Stage::Read),
             decode: seconds(Stage::Decode),
             embed: seconds(Stage::Embed),
+            device: device.as_secs_f64(),
             write: seconds(Stage::Write),
             idle: seconds(Stage::Idle),
             photos_waiting: self.photos_waiting.of(),

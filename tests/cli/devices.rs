@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use likeness::embedding::Embedding;
-use likeness::engine::{Engine, halved};
+use likeness::engine::{Engine, fed_pixels, halved};
 use likeness::library::Library;
 use likeness::model::{ModelStore, StoreConfig};
+use likeness::network::{Channels, FeatureNetwork, Preprocessing};
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::record::ImageId;
@@ -180,6 +181,33 @@ fn features_in_fp16_are_those_of_fp32_but_for_rounding() {
     }
     let again = halved(&runtime, &half, &sandbox.path("")).unwrap_err();
     assert!(again.to_string().ends_with("its weights are 16-bit floats already"), "{again}");
+}
+
+/// The steps before the network are the same whoever takes them.
+#[test]
+fn a_network_that_takes_pixels_gives_the_same_features() {
+    let sandbox = Sandbox::new();
+    let engine = engine(&sandbox);
+    let runtime = engine.runtime(&Watch::none()).unwrap();
+    let half = halved(&runtime, engine.network(), &sandbox.path("")).unwrap();
+    let photo = sandbox.photo("photo.jpg", 5);
+    let mut seen = Vec::new();
+    for (network, channels) in [
+        (engine.network(), Channels::Rgb),
+        (engine.network(), Channels::Bgr),
+        (&half, Channels::Rgb),
+    ] {
+        let preprocessing = Preprocessing { channels, ..network.preprocessing.clone() };
+        let network = FeatureNetwork { preprocessing, ..network.clone() };
+        let fed = fed_pixels(&network, &sandbox.path("")).unwrap();
+        assert_eq!(fed.fingerprint, network.fingerprint);
+        let open = |network| FeatureSession::open_plain(&runtime, network, 1).unwrap();
+        let [values, pixels] =
+            [&network, &fed].map(|network| vector(&engine, &open(network), &photo));
+        assert_eq!(values, pixels, "{channels:?}, to the bit");
+        assert!(!seen.contains(&values), "{channels:?} differ from what was before");
+        seen.push(values);
+    }
 }
 
 /// Some convolutions are computed by likeness itself, where the processor has the instructions.

@@ -248,13 +248,18 @@ impl Summary {
     /// Seconds a stage over all threads; shares are of the time the workers had.
     fn print_profile(&self, out: &mut impl Write) -> std::io::Result<()> {
         let profile = &self.report.profile;
-        let had = self.report.elapsed.as_secs_f64() * profile.workers as f64;
+        let elapsed = self.report.elapsed.as_secs_f64();
+        let had = elapsed * profile.workers as f64;
         let share = |seconds: f64| if had > 0.0 { 100.0 * seconds / had } else { 0.0 };
         writeln!(out, "workers  {:>8}", profile.workers)?;
         for (stage, seconds) in
             [("network", profile.embed), ("decode", profile.decode), ("idle", profile.idle)]
         {
             writeln!(out, "{stage:<8} {seconds:>8.2} s {:>3.0} %", share(seconds))?;
+        }
+        if profile.device > 0.0 {
+            let share = 100.0 * profile.device / elapsed;
+            writeln!(out, "device   {:>8.2} s {share:>3.0} % of the run", profile.device)?;
         }
         writeln!(out, "read     {:>8.2} s, on threads of its own", profile.read)?;
         writeln!(out, "catalog  {:>8.2} s, on a thread of its own", profile.write)?;
@@ -265,7 +270,12 @@ impl Summary {
         )?;
         let bound = match profile {
             _ if share(profile.idle) > 20.0 => "the disk (try --io-threads)",
-            _ if profile.decode > profile.embed => "decoding",
+            _ if profile.device > 0.0
+                && profile.device < profile.decode / profile.workers as f64 =>
+            {
+                "decoding"
+            }
+            _ if profile.device == 0.0 && profile.decode > profile.embed => "decoding",
             _ => "the network",
         };
         writeln!(out, "bound by {bound}")

@@ -1,7 +1,9 @@
 //! A network and a runtime introduced to each other: photos in, features out.
 
-use std::fs;
-use std::path::Path;
+mod device;
+
+pub use device::{fed_pixels, halved};
+
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -9,8 +11,7 @@ use tempfile::TempDir;
 
 use crate::embedding::Features;
 use crate::error::{Error, Result};
-use crate::model::{self, Halved, PixelFed};
-use crate::network::{FeatureNetwork, Feed, Pixels};
+use crate::network::{FeatureNetwork, Pixels};
 use crate::photo::{self, DecodeOptions, PhotoBytes};
 use crate::progress::Watch;
 use crate::runtime::{
@@ -50,8 +51,8 @@ impl Engine {
         Self { precision, ..self }
     }
 
-    /// The same, computing one batch at a time on the CPU, too, as on an NVIDIA device. Slower; it is for
-    /// tests where there is none.
+    /// The same, computing one batch at a time on the CPU, too, as on an NVIDIA device, and in either precision.
+    /// Slower; it is for tests where there is none.
     pub fn one_at_a_time(self) -> Self {
         Self { one_at_a_time: true, ..self }
     }
@@ -130,7 +131,7 @@ impl Engine {
         threads: usize,
         watch: &Watch<'_>,
     ) -> Result<FeatureSession> {
-        if self.config.device == Device::Cpu {
+        if self.config.device == Device::Cpu && !self.one_at_a_time {
             self.precision.check_on_cpu()?;
         }
         let runtime = self.runtime(watch)?;
@@ -146,7 +147,7 @@ impl Engine {
                 Err(error) => return Err(error),
             },
         };
-        if self.precision == Precision::Fp16 {
+        if self.precision == Precision::Fp16 && !self.one_at_a_time {
             let remedy = "leave `--precision` out to run on the CPU in fp32".into();
             return Err(Error::Device { device: "cuda in fp16".into(), reason: why, remedy });
         }
@@ -179,16 +180,12 @@ impl Engine {
         FeatureSession::open_on_cuda(runtime, &network, number, self.precision, batch)
     }
 
-    /// The network as devices take it, in a folder that goes when it is dropped.
+    /// The network as devices take it, and a folder that must stay until it is open.
     fn network_for_device(&self, runtime: &Runtime) -> Result<(TempDir, FeatureNetwork)> {
         let scratch = tempfile::tempdir();
         let scratch = scratch.map_err(Error::io("create a folder in", std::env::temp_dir()))?;
-        let network = match self.precision {
-            Precision::Fp32 => fed_pixels(&self.network, scratch.path())?,
-            Precision::Fp16 => {
-                fed_pixels(&halved(runtime, &self.network, scratch.path())?, scratch.path())?
-            }
-        };
+        let network =
+            device::network_for_device(runtime, &self.network, self.precision, scratch.path())?;
         Ok((scratch, network))
     }
 
@@ -236,44 +233,6 @@ impl Engine {
         let without = |reason| format!("the network gave no usable features: {reason}");
         features.map_err(|reason| unusable(name, without(reason)))
     }
-}
-
-/// The network in 16-bit floats, its file written into `folder`; pictures and features stay 32 bits wide.
-///
-/// It keeps the fingerprint: the features are those of the network, rounded on their way, as on another
-/// device; they differ less than with another way to decode.
-///
-/// # Errors
-/// [`Error::HalveNetwork`] when it does not compute in floats; [`Error::Network`] when ONNX Runtime refuses
-/// it; [`Error::Io`].
-pub fn halved(
-    runtime: &Runtime,
-    network: &FeatureNetwork,
-    folder: &Path,
-) -> Result<FeatureNetwork> {
-    let folded = folder.join("folded.onnx");
-    runtime::fold(runtime, &network.name, &network.path, &folded)?;
-    let folded = fs::read(&folded).map_err(Error::io("read", &folded))?;
-    let halved = model::halved(&folded, &network.output);
-    let Halved { bytes, input, output } =
-        halved.map_err(|reason| Error::HalveNetwork { name: network.name.clone(), reason })?;
-    let path = folder.join("half.onnx");
-    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
-    Ok(FeatureNetwork { path, input, output, ..network.clone() })
-}
-
-/// The network taking pixels, its file written into `folder`. It gives the same features.
-///
-/// # Errors
-/// [`Error::NetworkShape`] when it has no input for pictures; [`Error::Io`].
-pub fn fed_pixels(network: &FeatureNetwork, folder: &Path) -> Result<FeatureNetwork> {
-    let bytes = fs::read(&network.path).map_err(Error::io("read", &network.path))?;
-    let fed = model::fed_pixels(&bytes, &network.preprocessing);
-    let PixelFed { bytes, input } =
-        fed.map_err(|what| Error::NetworkShape { name: network.name.clone(), what })?;
-    let path = folder.join("pixels.onnx");
-    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
-    Ok(FeatureNetwork { path, input, feed: Feed::Pixels, ..network.clone() })
 }
 
 fn unusable(name: &str, reason: String) -> Error {

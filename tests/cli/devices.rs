@@ -12,7 +12,7 @@ use likeness::network::{Channels, FeatureNetwork, Preprocessing};
 use likeness::photo::{self, DecodeOptions};
 use likeness::progress::Watch;
 use likeness::record::ImageId;
-use likeness::runtime::{Device, FeatureSession, RuntimeConfig};
+use likeness::runtime::{Device, FeatureSession, Precision, RuntimeConfig};
 use likeness::sync::{self, SyncOptions};
 
 use crate::sandbox::{Run, Sandbox, onnxruntime};
@@ -208,6 +208,34 @@ fn a_network_that_takes_pixels_gives_the_same_features() {
         assert!(!seen.contains(&values), "{channels:?} differ from what was before");
         seen.push(values);
     }
+}
+
+#[test]
+fn a_network_in_fp16_is_kept_and_used_only_while_it_is_whole() {
+    let sandbox = Sandbox::new();
+    let photo = sandbox.photo("photo.jpg", 6);
+    let found = || {
+        let engine = engine(&sandbox).one_at_a_time().with_precision(Precision::Fp16);
+        let session = engine.batch_session(Some(1), 1, &Watch::none()).unwrap();
+        vector(&engine, &session, &photo)
+    };
+    let made = found();
+    let folder = engine(&sandbox).network().path.parent().unwrap().to_path_buf();
+    let kept = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = kept.filter(|path| path.to_string_lossy().contains("fp16")).collect();
+    let network = kept.iter().find(|path| path.extension().is_some_and(|e| e == "fp16"));
+    let network = network.unwrap_or_else(|| panic!("{kept:?}"));
+    assert_eq!(kept.len(), 2, "the network and what is said of it: {kept:?}");
+    let (whole, written) = (fs::read(network).unwrap(), fs::metadata(network).unwrap().modified());
+    assert_eq!(found(), made, "to the bit, from what was kept");
+    assert_eq!(fs::metadata(network).unwrap().modified().unwrap(), written.unwrap());
+
+    // A weight that is off by a little is a network as good as any to ONNX Runtime.
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(network, damaged).unwrap();
+    assert_eq!(found(), made);
+    assert!(fs::read(network).unwrap() == whole, "it is made again");
 }
 
 /// Some convolutions are computed by likeness itself, where the processor has the instructions.

@@ -94,8 +94,8 @@ pub(crate) struct Decoding {
     /// The most memory that one picture may take, its file included, in MB [default: 2000, or half of
     /// this machine's memory where that is less]
     ///
-    /// JPEG, PNG, TIFF, GIF, BMP, PPM, PSD, OpenEXR, HDR, WebP with loss and HEIC in tiles are decoded in little,
-    /// whatever their size. WebP without loss, HEIC in one piece, JPEG XL, progressive JPEG that is long and narrow, and
+    /// JPEG, PNG, TIFF, GIF, BMP, PPM, PSD, QOI, TGA, OpenEXR, HDR, WebP with loss and HEIC in tiles are decoded in
+    /// little, whatever their size. WebP without loss, HEIC in one piece, JPEG XL, progressive JPEG that is long and narrow, and
     /// the rest are decoded whole, the large ones one at a time.
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_memory: Option<u64>,

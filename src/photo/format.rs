@@ -115,8 +115,8 @@ impl Format {
 
     /// Whether large pictures of it may be decoded by rows, from the disk.
     pub(super) fn has_rows(self) -> bool {
-        use Format::{Bmp, Exr, Hdr, Png, Pnm, Psd, Tiff};
-        matches!(self, Png | Tiff | Bmp | Pnm | Psd | Exr | Hdr)
+        use Format::{Bmp, Exr, Hdr, Png, Pnm, Psd, Qoi, Tga, Tiff};
+        matches!(self, Png | Tiff | Bmp | Pnm | Psd | Exr | Hdr | Qoi | Tga)
     }
 
     pub(super) fn decoder(self) -> Decoder {

@@ -104,6 +104,8 @@ fn by_rows<R: BufRead + Seek>(
     match format {
         Format::Png => Ok(stream::png(reader, wanted)),
         Format::Bmp | Format::Pnm => stream::plain(reader, format, size, wanted),
+        Format::Qoi => stream::qoi(reader, size, wanted),
+        Format::Tga => stream::tga(reader, size, wanted),
         Format::Exr => Ok(stream::exr(reader, size, wanted)),
         Format::Hdr => Ok(stream::hdr(reader, size, wanted)),
         _ => Ok(None),

@@ -3,10 +3,11 @@
 
 Usage: giant.py PHOTO OUT        (needs: pip install -r requirements.txt, and pillow-heif and OpenEXR, and 6 GB of memory)
 
-Writes 400 megapixels as ordinary and progressive JPEG, PNG (interlaced and not), TIFF of one strip, BMP, PPM, PSD, GIF
-(interlaced, as Pillow writes it, and not) and HEIC in tiles, as phones write it, 210 as WebP with loss, near the most
-that libwebp writes, and 144 without; TIFF of 480 in one bit and of 144 in inks, PPM of 484 in 16 bits (black), OpenEXR
-and Radiance HDR of 134. Index each alone: /usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
+Writes 400 megapixels as ordinary and progressive JPEG, PNG (interlaced and not), TIFF of one strip and of planes, BMP, PPM,
+PSD, QOI, TGA (in packets), GIF (interlaced, as Pillow writes it, and not) and HEIC in tiles, as phones write it, 210 as
+WebP with loss, near the most that libwebp writes, and 144 without; TIFF of 480 in one bit and of 144 in inks, PPM of 484
+in 16 bits (black), OpenEXR and Radiance HDR of 134. Index each alone:
+/usr/bin/time -v likeness index --library NEW FOLDER-WITH-ONE
 """
 import pathlib
 import struct
@@ -26,6 +27,24 @@ def psd(image, path):
     """Version 1, RGB of 8 bits, not compressed, without layers."""
     with open(path, "wb") as file:
         file.write(b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3) + bytes(14))
+        for plane in image.split():
+            file.write(plane.tobytes())
+
+
+def tiff_of_planes(image, path):
+    """A strip each, not compressed; all numbers of a directory in LONG."""
+    size, pixels = image.size, image.width * image.height
+    tags = {256: [size[0]], 257: [size[1]], 258: [8] * 3, 259: [1], 262: [2], 277: [3], 278: [size[1]], 284: [2]}
+    tags[279] = [pixels] * 3
+    extra = 8 + 2 + 12 * (len(tags) + 1) + 4
+    tags[273] = [extra + 36 + plane * pixels for plane in range(3)]
+    directory, longs = struct.pack("<H", len(tags)), b""
+    for tag, values in sorted(tags.items()):
+        value = values[0] if len(values) == 1 else extra + len(longs)
+        directory += struct.pack("<HHII", tag, 4, len(values), value)
+        longs += struct.pack(f"<{len(values)}I", *values) if len(values) > 1 else b""
+    with open(path, "wb") as file:
+        file.write(b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + longs)
         for plane in image.split():
             file.write(plane.tobytes())
 
@@ -77,7 +96,10 @@ def main(photo, out):
     giant.save(out / "prog.jpg", quality=85, progressive=True)
     giant.save(out / "big.png", compress_level=1)
     giant.save(out / "big.tif")
+    tiff_of_planes(giant, out / "planes.tif")
     giant.save(out / "big.bmp")
+    giant.save(out / "big.qoi")
+    giant.save(out / "big.tga", compression="tga_rle")
     giant.save(out / "big.ppm")
     psd(giant, out / "big.psd")
     interlaced_png(giant, out / "passes.png")

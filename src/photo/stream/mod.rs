@@ -2,8 +2,8 @@
 //!
 //! Rows, or rows of tiles, are averaged in blocks as they come, so that what is held is a few rows and the small picture,
 //! whatever the file's size; of a WebP its planes or pixels, too, and of an interlaced GIF a byte a pixel. As with JPEG,
-//! the small one is never below four times the side that the network asks for. What cannot be read by rows (as planes
-//! and rare colours in TIFF) is decoded whole.
+//! the small one is never below four times the side that the network asks for. What cannot be read by rows (as rare
+//! colours in TIFF) is decoded whole.
 
 mod gif;
 mod hdr;
@@ -12,6 +12,8 @@ mod lossless;
 mod plain;
 mod planes;
 mod png;
+mod qoi;
+mod tga;
 mod tiff;
 mod tiles;
 mod webp;
@@ -25,6 +27,8 @@ pub(super) use self::lossless::lossless;
 pub(super) use self::plain::plain;
 pub(super) use self::planes::Planes;
 pub(super) use self::png::png;
+pub(super) use self::qoi::qoi;
+pub(super) use self::tga::tga;
 pub(super) use self::tiff::{tiff, unpacked};
 pub(super) use self::tiles::tiles;
 pub(super) use self::webp::webp;
@@ -141,8 +145,9 @@ impl Grid {
 /// A picture whose rows come one after the other, from the top.
 struct Blocks {
     grid: Grid,
-    /// Rows in the blocks that are being filled.
+    /// Rows in the blocks that are being filled, and how many fill them.
     rows: usize,
+    due: usize,
     sums: Vec<u64>,
     done: Vec<u8>,
 }
@@ -154,13 +159,24 @@ impl Blocks {
     }
 
     fn of(grid: Grid) -> Self {
-        Self { grid, rows: 0, sums: vec![0; grid.sums()], done: Vec::new() }
+        Self { grid, rows: 0, due: grid.side, sums: vec![0; grid.sums()], done: Vec::new() }
+    }
+
+    /// The same for rows that come from the last of so many on: their blocks are those of the others, from below.
+    fn upwards(self, height: u32) -> Self {
+        let side = self.grid.side;
+        let due = match height as usize % side {
+            0 => side,
+            rows => rows,
+        };
+        Self { due, ..self }
     }
 
     fn add(&mut self, row: &[u8]) {
         self.grid.add(&mut self.sums, row);
         self.rows += 1;
-        if self.rows == self.grid.side {
+        if self.rows == self.due {
+            self.due = self.grid.side;
             self.close();
         }
     }

@@ -26,51 +26,87 @@ pub(in crate::photo) fn tiff<R: Read + Seek>(
         ColorType::RGBA(bits @ (8 | 16)) | ColorType::CMYK(bits @ (8 | 16)) => (4, bits),
         _ => return None,
     };
-    let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).ok()?;
-    let grid = Grid::new(size, channels, wanted).filter(|_| planes.unwrap_or(1) == 1)?;
-    let mut blocks = Blocks::of(Grid { has_alpha, ..grid });
-    if let Some(strips) = bare_strips(&mut decoder) {
-        let row_bytes = size.0 as usize * channels * strips.bytes_a_sample;
-        let mut row = vec![0; row_bytes];
+    // A pixel's samples lie side by side, or each in a plane of its own.
+    let planes = match decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).ok()? {
+        None | Some(1) => 1,
+        Some(2) => channels,
+        _ => return None,
+    };
+    let samples = channels / planes;
+    let mut blocks = Blocks::of(Grid { has_alpha, ..Grid::new(size, channels, wanted)? });
+    let mut rows = Rows { planes: vec![Vec::new(); planes], pixels: Vec::new() };
+    if let Some(strips) = bare_strips(&mut decoder, planes) {
+        let row_bytes = size.0 as usize * samples * strips.bytes_a_sample;
+        let mut line = vec![0; row_bytes];
         let reader = decoder.inner();
-        let mut rows = 0..size.1;
-        for offset in strips.offsets {
-            reader.seek(SeekFrom::Start(offset)).ok()?;
-            for _ in rows.by_ref().take(strips.rows) {
-                reader.read_exact(&mut row).ok()?;
-                match (strips.bytes_a_sample, strips.order) {
-                    (1, _) => blocks.add(&row),
-                    (_, ByteOrder::LittleEndian) => blocks.add(&narrow(&row, u16::from_le_bytes)),
-                    (_, ByteOrder::BigEndian) => blocks.add(&narrow(&row, u16::from_be_bytes)),
+        for y in 0..size.1 as usize {
+            let (strip, below) = (y / strips.rows, y % strips.rows);
+            for (plane, row) in rows.planes.iter_mut().enumerate() {
+                if planes > 1 || below == 0 {
+                    let start = *strips.offsets.get(plane * strips.a_plane + strip)?;
+                    reader.seek(SeekFrom::Start(start + (below * row_bytes) as u64)).ok()?;
                 }
+                reader.read_exact(&mut line).ok()?;
+                *row = match (strips.bytes_a_sample, strips.order) {
+                    (1, _) => line.clone(),
+                    (_, ByteOrder::LittleEndian) => narrow(&line, u16::from_le_bytes),
+                    (_, ByteOrder::BigEndian) => narrow(&line, u16::from_be_bytes),
+                };
             }
+            blocks.add(rows.together());
         }
-        return rows.is_empty().then(|| blocks.averages());
+        return Some(blocks.averages());
     }
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let across = match decoder.get_chunk_type() {
         ChunkType::Strip => 1,
         ChunkType::Tile => size.0.div_ceil(chunk_width),
     };
-    for band in 0..size.1.div_ceil(chunk_height) {
+    let down = size.1.div_ceil(chunk_height);
+    for band in 0..down {
         let height = chunk_height.min(size.1 - band * chunk_height) as usize;
-        let numbers = band * across..(band + 1) * across;
-        let chunks: Option<Vec<Chunk>> =
-            numbers.map(|number| Chunk::read(&mut decoder, number, channels, bits)).collect();
-        let chunks = chunks?;
-        let mut row = Vec::with_capacity(size.0 as usize * channels);
+        let mut read = |plane: u32| -> Option<Vec<Chunk>> {
+            let first = (plane * down + band) * across;
+            let numbers = first..first + across;
+            numbers.map(|number| Chunk::read(&mut decoder, number, samples, bits)).collect()
+        };
+        let chunks: Vec<Vec<Chunk>> = (0..planes as u32).map(&mut read).collect::<Option<_>>()?;
         for y in 0..height {
-            row.clear();
-            for chunk in &chunks {
-                chunk.extend(y, &mut row)?;
+            for (row, chunks) in rows.planes.iter_mut().zip(&chunks) {
+                row.clear();
+                chunks.iter().try_for_each(|chunk| chunk.extend(y, row))?;
+                if row.len() != size.0 as usize * samples {
+                    return None;
+                }
             }
-            if row.len() != size.0 as usize * channels {
-                return None;
-            }
-            blocks.add(&row);
+            blocks.add(rows.together());
         }
     }
     Some(blocks.averages())
+}
+
+/// A row of the picture.
+struct Rows {
+    /// What each plane has of it.
+    planes: Vec<Vec<u8>>,
+    /// Room for the pixels that several planes make.
+    pixels: Vec<u8>,
+}
+
+impl Rows {
+    /// Its pixels' samples side by side.
+    fn together(&mut self) -> &[u8] {
+        let [first, others @ ..] = self.planes.as_slice() else { return &[] };
+        if others.is_empty() {
+            return first;
+        }
+        self.pixels.clear();
+        for (x, sample) in first.iter().enumerate() {
+            self.pixels.push(*sample);
+            self.pixels.extend(others.iter().map(|plane| plane[x]));
+        }
+        &self.pixels
+    }
 }
 
 /// A strip or tile as it is decoded.
@@ -127,14 +163,16 @@ pub(in crate::photo) fn unpacked(line: &[u8], count: usize, bits: u8) -> impl It
 struct Strips {
     bytes_a_sample: usize,
     order: ByteOrder,
+    /// Of all planes, and how many each has.
     offsets: Vec<u64>,
+    a_plane: usize,
     /// Rows in each but the last.
     rows: usize,
 }
 
 /// Where the rows of a page lie that is not compressed. Many programs write such a page as one strip, which the
 /// decoder would take whole.
-fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
+fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>, planes: usize) -> Option<Strips> {
     const UNCOMPRESSED: u16 = 1;
     const MIN_IS_BLACK: u16 = 1;
     const RGB: u16 = 2;
@@ -155,7 +193,8 @@ fn bare_strips<R: Read + Seek>(decoder: &mut Decoder<R>) -> Option<Strips> {
     }
     let offsets = decoder.get_tag_u64_vec(Tag::StripOffsets).ok()?;
     let (order, rows) = (decoder.byte_order(), decoder.chunk_dimensions().1 as usize);
-    Some(Strips { bytes_a_sample, order, offsets, rows })
+    let a_plane = offsets.len() / planes;
+    (rows > 0).then_some(Strips { bytes_a_sample, order, offsets, a_plane, rows })
 }
 
 #[cfg(test)]
@@ -191,7 +230,7 @@ mod tests {
         cut.truncate(cut.len() - 100);
         for (bytes, strips) in [(&of_eight, 1), (&of_sixteen, 1)] {
             let mut decoder = Decoder::new(Cursor::new(bytes)).unwrap();
-            assert_eq!(bare_strips(&mut decoder).unwrap().offsets.len(), strips);
+            assert_eq!(bare_strips(&mut decoder, 1).unwrap().offsets.len(), strips);
             let small = super::tiff(Cursor::new(bytes), false, &wanted(2)).unwrap().picture();
             let (_, small) = small.unwrap();
             let first: u32 =

@@ -213,6 +213,46 @@ fn planes_of_tiles_may_reach_beyond_the_picture() {
 }
 
 #[test]
+fn planes_are_averaged_as_pixels_are() {
+    let side: u16 = 24;
+    let pixels: Vec<u8> = (0..24 * 24 * 3u32).map(|i| (i * 7 % 256) as u8).collect();
+    let plane = |c: usize| -> Vec<u8> { pixels.iter().skip(c).step_by(3).copied().collect() };
+    let planes = [plane(0), plane(1), plane(2)];
+    let deep = planes.each_ref().map(|plane| {
+        plane.iter().flat_map(|v| (u16::from(*v) * 257).to_le_bytes()).collect::<Vec<u8>>()
+    });
+    // Two bands, of 16 rows and of 8.
+    let in_strips = |planes: &[Vec<u8>; 3], bytes: usize| -> Vec<Vec<u8>> {
+        planes.iter().flat_map(|p| p.chunks(16 * 24 * bytes).map(<[u8]>::to_vec)).collect()
+    };
+    let tile = |plane: &Vec<u8>, left: usize, top: usize| -> Vec<u8> {
+        let at = |x: usize, y: usize| plane[y.min(23) * 24 + x.min(23)];
+        (0..256).map(|i| at(left + i % 16, top + i / 16)).collect()
+    };
+    let corners = [(0, 0), (16, 0), (0, 16), (16, 16)];
+    let tiles = planes.iter().flat_map(|plane| corners.map(|(x, y)| tile(plane, x, y)));
+    let rgb: &[(u16, &[u16])] = &[(PHOTOMETRIC, &[2]), (SAMPLES, &[3]), (PLANES, &[2])];
+    let rows: (u16, &[u16]) = (278, &[16]);
+    let tiled: &[(u16, &[u16])] = &[(322, &[16]), (323, &[16])];
+    let image = RgbImage::from_raw(24, 24, pixels.clone()).unwrap();
+    let expected = in_blocks(&image.into(), &wanted(2)).to_rgb8();
+    for (tags, bits, data) in [
+        (vec![rows], 8, in_strips(&planes, 1)),
+        (vec![rows], 16, in_strips(&deep, 2)),
+        (tiled.to_vec(), 8, tiles.collect()),
+    ] {
+        let (bits, data): ([u16; 3], Vec<&[u8]>) =
+            ([bits; 3], data.iter().map(Vec::as_slice).collect());
+        let tags = [&tags, rgb, &[(BITS, &bits[..])]].concat();
+        let bytes = file(side, &tags, &data, false);
+        let small = stream::tiff(Cursor::new(&bytes), false, &wanted(2)).unwrap();
+        assert_eq!(small.samples, *expected.as_raw(), "{tags:?}");
+        let cut = &bytes[..8 + 24 * 24 * 2];
+        assert!(stream::tiff(Cursor::new(cut), false, &wanted(2)).is_none());
+    }
+}
+
+#[test]
 fn bigtiff_is_tiff_with_longer_offsets() {
     let tags: &[(u16, &[u16])] = &[(BITS, &[8]), (PHOTOMETRIC, &[1])];
     let pixels: &[u8] = &[1, 2, 3, 4];

@@ -98,17 +98,37 @@ pub fn walk<'a>(
     below: &Path,
     selection: &'a Selection,
 ) -> impl Iterator<Item = Found> + 'a {
+    list(root, below, selection).map(|listed| listed.look_up(root))
+}
+
+/// The same by what folders list. What files are besides is to be looked up, which takes most of the time.
+pub fn list<'a>(
+    root: &'a Path,
+    below: &Path,
+    selection: &'a Selection,
+) -> impl Iterator<Item = Listed> + 'a {
     let start = if below.as_os_str().is_empty() { root.to_path_buf() } else { root.join(below) };
     WalkDir::new(start)
         .follow_links(selection.follow_links)
         .sort_by(in_order_of_paths)
         .into_iter()
         .filter_entry(move |entry| wanted(entry, root, selection))
-        .filter_map(move |entry| match entry {
-            Ok(entry) if entry.file_type().is_file() => Some(file(root, &entry)),
-            Ok(_) => None,
-            Err(error) => Some(unreadable(root, &error)),
-        })
+        .filter(|entry| entry.as_ref().map_or(true, |entry| entry.file_type().is_file()))
+        .map(Listed)
+}
+
+/// A regular file that is not looked up yet, or what cannot be.
+#[derive(Debug)]
+pub struct Listed(walkdir::Result<DirEntry>);
+
+impl Listed {
+    /// What it is; `root` is where the walk began.
+    pub fn look_up(self, root: &Path) -> Found {
+        match self.0 {
+            Ok(entry) => file(root, &entry),
+            Err(error) => unreadable(root, &error),
+        }
+    }
 }
 
 /// What lies in `a` begins with `a/`, which comes after `a-b` and before `a0`. Both lie in one folder, so

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
+use rayon::prelude::*;
 
 use super::{SyncOptions, SyncReport};
 use crate::catalog::{Catalog, FileId, KnownFile, ModelId, RootId, Scope};
@@ -11,11 +12,14 @@ use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::photo::DECODER_VERSION;
 use crate::record::{PathBytes, Skipped, SourceFile};
-use crate::scan::{self, Found};
+use crate::scan::{self, Found, Listed};
 
 /// Files that are found together, at most, and how many such chunks the walk may be ahead of the catalog.
-const LARGEST_CHUNK: usize = 256;
-const CHUNKS_AHEAD: usize = 16;
+const LARGEST_CHUNK: usize = 1_024;
+const CHUNKS_AHEAD: usize = 4;
+
+/// Files that one thread looks up, at least: fewer are not worth another.
+const FEW: usize = 64;
 
 /// A file that must be opened.
 #[derive(Debug, Clone)]
@@ -148,7 +152,8 @@ impl Planner<'_> {
             let (ahead, found) = bounded(CHUNKS_AHEAD);
             // The system looks up files while the catalog looks up what is known of others.
             threads.spawn(move || {
-                look_ahead(scan::walk(&scope.root_path, &scope.below, selection), &ahead);
+                let listed = scan::list(&scope.root_path, &scope.below, selection);
+                look_ahead(listed, &scope.root_path, &ahead);
             });
             self.compare(scope, found.into_iter().flatten())
         })
@@ -198,18 +203,22 @@ impl Planner<'_> {
     }
 }
 
-/// Sends what is found in growing chunks: the first file at once, later ones at little cost each. Ends
-/// when nobody listens any more.
-fn look_ahead(walk: impl Iterator<Item = Found>, chunks: &Sender<Vec<Found>>) {
+/// Sends what is found in growing chunks: the first file at once, later ones at little cost each. All threads look
+/// up the files of a chunk. Ends when nobody listens any more.
+fn look_ahead(listed: impl Iterator<Item = Listed>, root: &Path, chunks: &Sender<Vec<Found>>) {
     let (mut chunk, mut size) = (Vec::new(), 1);
-    for found in walk {
-        chunk.push(found);
+    let send = |chunk: Vec<Listed>| {
+        let found = chunk.into_par_iter().with_min_len(FEW).map(|listed| listed.look_up(root));
+        chunks.send(found.collect())
+    };
+    for listed in listed {
+        chunk.push(listed);
         if chunk.len() == size {
             size = (size * 2).min(LARGEST_CHUNK);
-            if chunks.send(std::mem::replace(&mut chunk, Vec::with_capacity(size))).is_err() {
+            if send(std::mem::replace(&mut chunk, Vec::with_capacity(size))).is_err() {
                 return;
             }
         }
     }
-    let _ = chunks.send(chunk);
+    let _ = send(chunk);
 }

@@ -252,12 +252,15 @@ impl Summary {
         let had = elapsed * profile.workers as f64;
         let share = |seconds: f64| if had > 0.0 { 100.0 * seconds / had } else { 0.0 };
         writeln!(out, "workers  {:>8}", profile.workers)?;
+        let on_device = profile.device > 0.0;
+        // Workers that do not embed wait for the device when it is behind.
+        let embed = if on_device { "waiting" } else { "network" };
         for (stage, seconds) in
-            [("network", profile.embed), ("decode", profile.decode), ("idle", profile.idle)]
+            [(embed, profile.embed), ("decode", profile.decode), ("idle", profile.idle)]
         {
             writeln!(out, "{stage:<8} {seconds:>8.2} s {:>3.0} %", share(seconds))?;
         }
-        if profile.device > 0.0 {
+        if on_device {
             let share = 100.0 * profile.device / elapsed;
             writeln!(out, "device   {:>8.2} s {share:>3.0} % of the run", profile.device)?;
         }
@@ -265,18 +268,17 @@ impl Summary {
         writeln!(out, "catalog  {:>8.2} s, on a thread of its own", profile.write)?;
         writeln!(
             out,
-            "waiting  {:>8.1} photos for a worker, {:.1} squares for the network",
+            "queues   {:>8.1} photos for a worker, {:.1} squares for the network",
             profile.photos_waiting, profile.squares_waiting
         )?;
-        let bound = match profile {
+        let decoding = match on_device {
+            true => profile.decode / profile.workers as f64 > profile.device,
+            false => profile.decode > profile.embed,
+        };
+        let bound = match decoding {
             _ if share(profile.idle) > 20.0 => "the disk (try --io-threads)",
-            _ if profile.device > 0.0
-                && profile.device < profile.decode / profile.workers as f64 =>
-            {
-                "decoding"
-            }
-            _ if profile.device == 0.0 && profile.decode > profile.embed => "decoding",
-            _ => "the network",
+            true => "decoding",
+            false => "the network",
         };
         writeln!(out, "bound by {bound}")
     }

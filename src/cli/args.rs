@@ -107,7 +107,8 @@ pub(crate) struct Running {
     /// What the network runs on: auto, cpu, cuda or cuda:N
     ///
     /// `auto` takes an NVIDIA device where there are a driver and an ONNX Runtime with CUDA (`likeness
-    /// runtime install --cuda`), else the CPU. `cuda` takes the device or fails, and says what is missing.
+    /// runtime install --cuda`), else the CPU; of `find` the CPU, which has answered before a device is open, unless
+    /// fp16 is wanted. `cuda` takes the device or fails, and says what is missing.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: Device,
 
@@ -154,6 +155,15 @@ enum Exactness {
 }
 
 impl Running {
+    /// What questions are answered on. To open a device takes a second, and a photo a few hundredths on the CPU, which
+    /// gives the same features.
+    pub(crate) fn device_for_questions(self) -> Device {
+        match (self.device, self.precision()) {
+            (Device::Auto, Precision::Fp32) => Device::Cpu,
+            (device, _) => device,
+        }
+    }
+
     pub(crate) fn precision(self) -> Precision {
         match self.precision {
             Exactness::Fp32 => Precision::Fp32,

@@ -50,6 +50,9 @@ fn where_there_is_a_device_auto_says_once_why_the_cpu_is_taken() {
     let [line] = said[..] else { panic!("{run}") };
     assert!(line.starts_with("running on the CPU: an NVIDIA device is here (Test), but "), "{run}");
     assert!(line.ends_with("is a build for the CPU only; see `likeness runtime install --cuda`"));
+    let stranger = sandbox.photo("stranger.jpg", 9);
+    let found = with_driver(&sandbox, 0, &["find", stranger.to_str().unwrap()]).exits(0);
+    assert_eq!(found.stderr, "", "a question is the CPU's: {found}");
     let status = with_driver(&sandbox, 0, &["status"]).exits(0).text();
     assert!(status.contains("auto takes the CPU, though Test is here"), "{status}");
     let status = with_driver(&sandbox, 0, &["runtime", "status", "--json"]).exits(0).json();

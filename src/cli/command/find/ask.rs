@@ -154,7 +154,7 @@ impl Network<'_> {
             }
             .into());
         }
-        let runtime = self.context.runtime(self.running.device);
+        let runtime = self.context.runtime(self.running.device_for_questions());
         let engine = Engine::new(network, runtime, self.decoding.clone())
             .with_precision(self.running.precision());
         let session = engine.session(self.threads, &watch)?;

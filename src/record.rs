@@ -78,6 +78,15 @@ macro_rules! hash_newtype {
 hash_newtype!(ContentHash);
 hash_newtype!(ModelFingerprint);
 
+impl ContentHash {
+    /// That of a file, which is mapped for it and hashed by all threads.
+    pub(crate) fn of_mapped(path: &Path) -> std::io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap_rayon(path)?;
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
+}
+
 /// A path below a root, as the raw bytes the file system gave: names that are not UTF-8 survive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathBytes(Vec<u8>);

@@ -86,8 +86,14 @@ fn bound(
     );
     if let Some(profile) = profile {
         println!(
-            "    seconds of threads: decode {:.1}, network {:.1}, idle {:.1}, read {:.1}, catalog {:.1}",
-            profile.decode, profile.embed, profile.idle, profile.read, profile.write
+            "    the device {:.1} s; seconds of threads: decode {:.1}, waiting for it {:.1}, idle {:.1}, read {:.1}, \
+             catalog {:.1}",
+            profile.device,
+            profile.decode,
+            profile.embed,
+            profile.idle,
+            profile.read,
+            profile.write
         );
     }
     Ok(())

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::{self, Halved, PixelFed};
 use crate::network::{FeatureNetwork, Feed};
+use crate::record::ContentHash;
 use crate::runtime::{self, Precision, Runtime};
 
 /// Raised when networks are brought into another form in 16-bit floats than before.
@@ -101,7 +102,7 @@ impl Place {
         let said = fs::read(self.said()).ok()?;
         let Kept { blake3, input, output } = serde_json::from_slice(&said).ok()?;
         let path = self.0.clone();
-        let is_whole = hash_of(&path).is_ok_and(|found| found == blake3);
+        let is_whole = ContentHash::of_mapped(&path).is_ok_and(|found| found.to_string() == blake3);
         let feed = Feed::Pixels;
         is_whole.then(|| FeatureNetwork { path, input, output, feed, ..network.clone() })
     }
@@ -109,7 +110,7 @@ impl Place {
     /// What is said goes last: without its network, or with another, it is no harm.
     fn keep(&self, made: &FeatureNetwork) -> io::Result<()> {
         let FeatureNetwork { input, output, .. } = made.clone();
-        let said = Kept { blake3: hash_of(&made.path)?, input, output };
+        let said = Kept { blake3: ContentHash::of_mapped(&made.path)?.to_string(), input, output };
         let unfinished = self.0.with_added_extension(format!("unfinished-{}", std::process::id()));
         let whole =
             fs::copy(&made.path, &unfinished).and_then(|_| fs::rename(&unfinished, &self.0));
@@ -119,8 +120,4 @@ impl Place {
         whole?;
         fs::write(self.said(), serde_json::to_vec(&said)?)
     }
-}
-
-fn hash_of(path: &Path) -> io::Result<String> {
-    Ok(blake3::Hasher::new().update_mmap_rayon(path)?.finalize().to_string())
 }

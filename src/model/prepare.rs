@@ -97,7 +97,7 @@ impl ModelStore {
         let entry = &model.entry;
         if let Some(record) = self.read_record(entry) {
             let facts = self.facts(&record, entry);
-            match hash_file(&facts.path) {
+            match ContentHash::of_mapped(&facts.path) {
                 Ok(found) if found == record.network => return self.sized(facts),
                 Ok(_) => watch.note(format!(
                     "the prepared network of {} is damaged; it is made again",
@@ -281,12 +281,6 @@ fn hash_preprocessing(hasher: &mut blake3::Hasher, preprocessing: &Preprocessing
 fn hash_text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(&(text.len() as u64).to_le_bytes());
     hasher.update(text.as_bytes());
-}
-
-fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path)?;
-    Ok(ContentHash::from_bytes(*hasher.finalize().as_bytes()))
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

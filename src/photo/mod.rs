@@ -138,6 +138,14 @@ impl Unreadable {
         }
     }
 
+    /// Why bytes could not be read that a picture of this format goes on with.
+    fn cut(error: std::io::Error, format: &'static str) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Unreadable::Truncated { format },
+            _ => error.into(),
+        }
+    }
+
     /// What a decoder said of damage, in one line and without a full stop.
     fn damaged(reason: impl std::fmt::Display) -> Self {
         let reason = reason.to_string().trim_end_matches('.').replace('\n', " ");

@@ -19,6 +19,7 @@ use super::{weights, winograd};
 use crate::network::FeatureNetwork;
 use crate::onnx::Model;
 use crate::random::split_mix;
+use crate::record::ContentHash;
 
 /// Opens a network with `threads` threads, from what was kept when there is such.
 pub(super) fn open(
@@ -186,15 +187,12 @@ fn list_path(kept: &Path) -> PathBuf {
     kept.with_extension("blake3")
 }
 
-fn hash_of(path: &Path) -> io::Result<String> {
-    Ok(blake3::Hasher::new().update_mmap_rayon(path)?.finalize().to_string())
-}
-
 fn is_whole(kept: &Path) -> bool {
     let is_as_listed = |line: &str| {
         let file = line.split_once("  ");
         file.is_some_and(|(hash, name)| {
-            hash_of(&kept.with_file_name(name)).is_ok_and(|found| found == hash)
+            let found = ContentHash::of_mapped(&kept.with_file_name(name));
+            found.is_ok_and(|found| found.to_string() == hash)
         })
     };
     // A list that was cut short says too little.
@@ -209,7 +207,8 @@ fn keep(graph: &Path, weights: &str, kept: &Path) -> io::Result<()> {
         (graph.to_path_buf(), kept.file_name()),
         (kept.with_file_name(weights), Some(weights.as_ref())),
     ] {
-        list += &format!("{}  {}\n", hash_of(&file)?, name.unwrap_or_default().to_string_lossy());
+        let hash = ContentHash::of_mapped(&file)?;
+        list += &format!("{hash}  {}\n", name.unwrap_or_default().to_string_lossy());
     }
     fs::rename(graph, kept)?;
     fs::write(list_path(kept), list)

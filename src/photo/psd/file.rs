@@ -1,6 +1,6 @@
 //! The file: what stands before the pixels, and the rows of its channels.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
 use super::{FORMAT, Mode, damaged, rare};
 use crate::photo::Unreadable;
@@ -181,10 +181,8 @@ fn fill(file: &mut impl Read, length: u64, into: &mut Vec<u8>) -> Result<(), Unr
 
 fn bytes<const N: usize>(file: &mut impl Read) -> Result<[u8; N], Unreadable> {
     let mut bytes = [0; N];
-    match file.read_exact(&mut bytes) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(truncated()),
-        read => Ok(read.map(|()| bytes)?),
-    }
+    let read = file.read_exact(&mut bytes).map_err(|error| Unreadable::cut(error, FORMAT));
+    read.map(|()| bytes)
 }
 
 fn u32_of(file: &mut impl Read) -> Result<u64, Unreadable> {

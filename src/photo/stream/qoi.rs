@@ -39,10 +39,7 @@ pub(in crate::photo) fn qoi(
 }
 
 fn cut(error: io::Error) -> Unreadable {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Unreadable::Truncated { format: Format::Qoi.usual_name() },
-        _ => error.into(),
-    }
+    Unreadable::cut(error, Format::Qoi.usual_name())
 }
 
 struct Coded<R> {

@@ -32,13 +32,12 @@ pub(in crate::photo) fn tga<R: BufRead + Seek>(
     let mut head = [0; 18];
     reader.read_exact(&mut head).map_err(cut)?;
     let Some(header) = header(head, size) else { return Ok(None) };
-    let mut rows = || averaged(&mut reader, &header, size, header.bytes == 4, wanted);
-    match rows()? {
+    let mut found = averaged(&mut reader, &header, size, header.bytes == 4, wanted)?;
+    if let Some((_, false)) = found {
         // Programs that know no alpha leave it 0: such a picture is meant to be seen.
-        Some((_, false)) => averaged(&mut reader, &header, size, false, wanted),
-        seen => Ok(seen),
+        found = averaged(&mut reader, &header, size, false, wanted)?;
     }
-    .map(|seen| seen.map(|(small, _)| small))
+    Ok(found.map(|(small, _)| small))
 }
 
 fn header(head: [u8; 18], size: (u32, u32)) -> Option<Header> {
@@ -148,10 +147,7 @@ impl<R: BufRead> Packets<R> {
 }
 
 fn cut(error: io::Error) -> Unreadable {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Unreadable::Truncated { format: Format::Tga.usual_name() },
-        _ => error.into(),
-    }
+    Unreadable::cut(error, Format::Tga.usual_name())
 }
 
 #[cfg(test)]

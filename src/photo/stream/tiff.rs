@@ -47,11 +47,11 @@ pub(in crate::photo) fn tiff<R: Read + Seek>(
                     reader.seek(SeekFrom::Start(start + (below * row_bytes) as u64)).ok()?;
                 }
                 reader.read_exact(&mut line).ok()?;
-                *row = match (strips.bytes_a_sample, strips.order) {
-                    (1, _) => line.clone(),
-                    (_, ByteOrder::LittleEndian) => narrow(&line, u16::from_le_bytes),
-                    (_, ByteOrder::BigEndian) => narrow(&line, u16::from_be_bytes),
-                };
+                match (strips.bytes_a_sample, strips.order) {
+                    (1, _) => row.clone_from(&line),
+                    (_, ByteOrder::LittleEndian) => *row = narrow(&line, u16::from_le_bytes),
+                    (_, ByteOrder::BigEndian) => *row = narrow(&line, u16::from_be_bytes),
+                }
             }
             blocks.add(rows.together());
         }

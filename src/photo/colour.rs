@@ -39,7 +39,8 @@ fn turned(image: &DynamicImage, profile: &ColorProfile) -> Option<DynamicImage> 
     }
 }
 
-/// 8-bit CMYK (0 is no ink, 4 bytes a pixel) → sRGB, through the profile when there is one for it.
+/// 8-bit CMYK (0 is no ink, 4 bytes a pixel) → sRGB, through the profile when there is one for it: what the most ink
+/// gives is black then, as no paper's black is.
 ///
 /// Without one: `(255 - ink) * (255 - black) / 255`, as Pillow does.
 pub(super) fn cmyk_to_rgb(cmyk: &[u8], profile: Option<&[u8]>) -> Vec<u8> {
@@ -54,6 +55,10 @@ pub(super) fn cmyk_to_rgb(cmyk: &[u8], profile: Option<&[u8]>) -> Vec<u8> {
             .ok()?;
         let mut rgb = vec![0; cmyk.len() / 4 * 3];
         transform.transform(cmyk, &mut rgb).ok()?;
+        let mut black = [0; 3];
+        transform.transform(&[255; 4], &mut black).ok()?;
+        let without = without_black(black);
+        rgb.iter_mut().for_each(|value| *value = without[usize::from(*value)]);
         Some(rgb)
     };
     through_profile().unwrap_or_else(|| {
@@ -64,6 +69,25 @@ pub(super) fn cmyk_to_rgb(cmyk: &[u8], profile: Option<&[u8]>) -> Vec<u8> {
         };
         pixels.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|ink| mix(ink, k))).collect()
     })
+}
+
+/// What becomes of each sample when `black` becomes black: light is scaled so that white stays white, by Adobe's black point
+/// compensation (ISO 18619). As lcms has it, black is grey, and no brighter than an L of 50.
+fn without_black(black: [u8; 3]) -> [u8; 256] {
+    const BRIGHTEST: f32 = 0.184_187;
+    let light: [f32; 256] = std::array::from_fn(|value| to_light(value as f32 / 255.0));
+    let [red, green, blue] = black.map(|value| light[usize::from(value)]);
+    let least = (0.2126 * red + 0.7152 * green + 0.0722 * blue).min(BRIGHTEST);
+    light.map(|light| (from_light((light - least) / (1.0 - least)) * 255.0).round() as u8)
+}
+
+/// The curve of sRGB (IEC 61966-2-1), from 0 to 1.
+fn to_light(curved: f32) -> f32 {
+    if curved <= 0.040_45 { curved / 12.92 } else { ((curved + 0.055) / 1.055).powf(2.4) }
+}
+
+fn from_light(light: f32) -> f32 {
+    if light <= 0.003_130_8 { light * 12.92 } else { 1.055 * light.powf(1.0 / 2.4) - 0.055 }
 }
 
 /// CIE Lab of 8 bits under D50, as pictures have it (L from 0 to 100 in 255 steps, a and b 128 more than
@@ -78,15 +102,8 @@ pub(super) fn lab_to_rgb([l, a, b]: [u8; 3]) -> [u8; 3] {
         -0.978_768 * x + 1.916_142 * y + 0.033_454 * z,
         0.071_945 * x - 0.228_991 * y + 1.405_243 * z,
     ]
-    .map(|linear| {
-        let curved = if linear <= 0.003_130_8 {
-            linear * 12.92
-        } else {
-            1.055 * linear.powf(1.0 / 2.4) - 0.055
-        };
-        // Casting clamps.
-        (curved * 255.0).round() as u8
-    })
+    // Casting clamps.
+    .map(|light| (from_light(light) * 255.0).round() as u8)
 }
 
 /// Most profiles in photos only say what is meant anyway; their text is cheaper to read than a
@@ -135,6 +152,17 @@ mod tests {
         let linear = DynamicImage::ImageLuma8(ImageBuffer::from_pixel(1, 1, image::Luma([55])));
         let rgb = to_srgb(linear, &grey).into_bytes();
         assert!(rgb[0] > 100, "linear grey is brighter than its number: {rgb:?}");
+    }
+
+    #[test]
+    fn black_becomes_black_and_white_stays_white() {
+        let none: Vec<u8> = (0..=255).collect();
+        assert_eq!(without_black([0; 3]).as_slice(), none);
+        let dark = without_black([40, 36, 35]);
+        assert!(dark.is_sorted() && dark[30] == 0 && dark[255] == 255, "{dark:?}");
+        // (0.2159 - 0.0186) / (1 - 0.0186) of the light, 0.0186 being that of 37.
+        assert_eq!(without_black([37; 3])[128], 123);
+        assert_eq!(without_black([255; 3]), without_black([119; 3]), "no paper is that black");
     }
 
     #[test]

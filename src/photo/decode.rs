@@ -14,7 +14,8 @@ use super::region::{self, Region};
 use super::resize::Source;
 use super::wanted::Wanted;
 use super::{
-    Unreadable, colour, facts, heif, ico, image_rs, jpeg, jxl, psd, raw, read, resize, tiff, tone,
+    DECODER_VERSION, Unreadable, colour, facts, heif, ico, image_rs, jp2, jpeg, jxl, psd, raw,
+    read, resize, tiff, tone,
 };
 use crate::network::{Filter, Pixels, Preprocessing};
 use crate::record::PhotoFacts;
@@ -59,6 +60,18 @@ impl DecodeOptions {
 
     /// The default size of [`DecodeOptions::budget`], in bytes: two photos of 40 megapixels at full size.
     pub const BUDGET: u64 = 256 << 20;
+
+    /// A number for these limits and this version of the decoders, which is no version: what was left out for its size
+    /// is to be looked at again with others.
+    pub fn limits_mark(&self) -> u32 {
+        const NO_VERSION: u32 = 1 << 31;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&DECODER_VERSION.to_le_bytes());
+        hasher.update(&self.max_megapixels.to_le_bytes());
+        hasher.update(&self.max_bytes.to_le_bytes());
+        let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+        u32::from_le_bytes([a, b, c, d]) | NO_VERSION
+    }
 }
 
 impl Default for DecodeOptions {
@@ -89,8 +102,9 @@ pub(super) struct Raster {
     pub(super) size: (u32, u32),
     /// How many pixels of `image` lie along one of the whole picture, at most 1.
     pub(super) scale: f64,
-    /// Left and top of `image`, in pixels of its own: of some pictures only a part is decoded.
-    pub(super) corner: (u32, u32),
+    /// Left and top of `image`, in pixels of its own: of some pictures only a part is decoded, and what some decoders make
+    /// smaller lies between the pixels.
+    pub(super) corner: (f64, f64),
     /// Whether its rows have been resized to the square's already.
     pub(super) is_narrow: bool,
     pub(super) metadata: Metadata,
@@ -106,7 +120,7 @@ impl Raster {
         metadata: Metadata,
         orientation: Option<Orientation>,
     ) -> Self {
-        let (scale, corner, is_narrow) = (1.0, (0, 0), false);
+        let (scale, corner, is_narrow) = (1.0, (0.0, 0.0), false);
         Self { image, size, scale, corner, is_narrow, metadata, orientation }
     }
 
@@ -232,6 +246,7 @@ fn raster_of(bytes: &[u8], format: Format, wanted: &Wanted<'_>) -> Result<Raster
         }
         Decoder::Ico => ico::decode(bytes, wanted),
         Decoder::Jxl => jxl::decode(bytes, wanted),
+        Decoder::Jp2 => jp2::decode(bytes, wanted),
         Decoder::Libheif => heif::decode(bytes, format, wanted),
         Decoder::Psd => psd::decode(Cursor::new(bytes), bytes.len() as u64, wanted),
         Decoder::Tiff => tiff::decode(bytes, wanted),

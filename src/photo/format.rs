@@ -26,6 +26,8 @@ pub enum Format {
     Avif,
     /// JPEG XL, the first frame.
     Jxl,
+    /// JPEG 2000: JP2 files, and codestreams by themselves.
+    Jp2,
     /// The preview that a camera laid into its RAW file.
     Raw,
     /// Photoshop's PSD and PSB, flattened.
@@ -45,7 +47,7 @@ pub enum Format {
 }
 
 /// All of them, in the order they are listed in.
-pub(super) const ALL: [Format; 17] = [
+pub(super) const ALL: [Format; 18] = [
     Format::Jpeg,
     Format::Png,
     Format::WebP,
@@ -55,6 +57,7 @@ pub(super) const ALL: [Format; 17] = [
     Format::Heic,
     Format::Avif,
     Format::Jxl,
+    Format::Jp2,
     Format::Raw,
     Format::Psd,
     Format::Exr,
@@ -78,6 +81,8 @@ pub(super) enum Decoder {
     Ico,
     /// [`super::jxl`].
     Jxl,
+    /// [`super::jp2`].
+    Jp2,
     /// [`super::heif`], when the system has libheif.
     Libheif,
     /// [`super::psd`].
@@ -137,6 +142,9 @@ impl Format {
             Format::Heic => about("heic", "HEIC", &["heic", "heif", "hif"], Decoder::Libheif),
             Format::Avif => about("avif", "AVIF", &["avif"], Decoder::Libheif),
             Format::Jxl => about("jxl", "JPEG XL", &["jxl"], Decoder::Jxl),
+            Format::Jp2 => {
+                about("jp2", "JPEG 2000", &["jp2", "j2k", "jpx", "jpf", "j2c", "jpc"], Decoder::Jp2)
+            }
             Format::Raw => about("raw", "camera RAW", &RAW_EXTENSIONS, Decoder::RawPreview),
             Format::Psd => about("psd", "PSD", &["psd", "psb"], Decoder::Psd),
             Format::Exr => about("exr", "OpenEXR", &["exr"], LinearLight(ImageFormat::OpenExr)),
@@ -148,7 +156,9 @@ impl Format {
                 &["pnm", "ppm", "pgm", "pbm", "pam"],
                 ImageCrate(ImageFormat::Pnm),
             ),
-            Format::Tga => about("tga", "TGA", &["tga"], ImageCrate(ImageFormat::Tga)),
+            Format::Tga => {
+                about("tga", "TGA", &["tga", "icb", "vda", "vst"], ImageCrate(ImageFormat::Tga))
+            }
             Format::Ico => about("ico", "ICO", &["ico"], Decoder::Ico),
         }
     }

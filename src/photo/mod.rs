@@ -14,6 +14,7 @@ mod guard;
 mod heif;
 mod ico;
 mod image_rs;
+mod jp2;
 mod jpeg;
 mod jxl;
 mod psd;
@@ -38,7 +39,7 @@ pub use region::{Length, Region};
 pub use support::{FormatSupport, formats};
 
 /// The version of the decoders: a file that an older version left out is looked at again.
-pub const DECODER_VERSION: u32 = 8;
+pub const DECODER_VERSION: u32 = 9;
 
 /// Why a file gives no pixels. Its text is the reason a person reads: lower case, no full stop.
 #[derive(Debug, thiserror::Error)]

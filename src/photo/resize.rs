@@ -21,8 +21,8 @@ pub(super) struct Source<'a> {
     pub(super) rgb: &'a [u8],
     /// Width and height of `rgb`.
     pub(super) stored: (u32, u32),
-    /// Left and top of `rgb` in the picture that it is a part of, in its own pixels.
-    pub(super) corner: (u32, u32),
+    /// Left and top of `rgb` in the picture that it is a part of, in its own pixels; fractions are meant.
+    pub(super) corner: (f64, f64),
     /// Width and height of the picture before the decoder made it smaller.
     pub(super) whole: (u32, u32),
     /// How many pixels of `rgb` lie along one of the whole picture. At most the whole size times this,
@@ -173,7 +173,7 @@ mod tests {
     use crate::network::sample::preprocessing;
 
     fn whole(rgb: &[u8], size: (u32, u32)) -> Source<'_> {
-        Source { rgb, stored: size, corner: (0, 0), whole: size, scale: 1.0, is_narrow: false }
+        Source { rgb, stored: size, corner: (0.0, 0.0), whole: size, scale: 1.0, is_narrow: false }
     }
 
     fn gradient(width: u32, height: u32) -> RgbImage {
@@ -228,7 +228,7 @@ mod tests {
             for exif in 1..=8 {
                 let orientation = Orientation::from_exif(exif).unwrap();
                 let all = Source { scale, ..whole(picture.as_raw(), sides) };
-                let corner = (columns.start, rows.start);
+                let corner = (f64::from(columns.start), f64::from(rows.start));
                 let part = Source { rgb: cut.as_raw(), stored: (w, h), corner, ..all };
                 let [all, part] =
                     [all, part].map(|source| to_square(&source, orientation, &preprocessing));

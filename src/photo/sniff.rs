@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::format::{self, Format};
-use super::{Unreadable, raw};
+use super::{Unreadable, jp2, raw};
 
 /// How many bytes of a file decide what it is.
 pub(super) const HEAD: usize = 64;
 
 /// Names that claim a picture besides those of [`format::ALL`]: a file that bears one and is none is
 /// worth telling.
-const OTHER_PICTURE_NAMES: [&str; 3] = ["j2k", "jp2", "jpx"];
+const OTHER_PICTURE_NAMES: [&str; 3] = ["jxr", "wdp", "hdp"];
 
 /// The format of a picture that can be decoded, from its first [`HEAD`] bytes (fewer if it is shorter).
 pub(super) fn sniff(head: &[u8], path: Option<&Path>) -> Result<Format, Unreadable> {
@@ -53,6 +53,7 @@ fn by_content(head: &[u8]) -> Option<Format> {
         _ if starts(b"BM") => Some(Format::Bmp),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => by_brands(head),
         _ if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL ") => Some(Format::Jxl),
+        _ if jp2::is_jp2(head) => Some(Format::Jp2),
         _ if raw::is_raw(head) => Some(Format::Raw),
         _ if starts(b"8BPS\0\x01") || starts(b"8BPS\0\x02") => Some(Format::Psd),
         _ if starts(b"v/1\x01") => Some(Format::Exr),
@@ -129,8 +130,7 @@ fn is_plausible_ico(head: &[u8]) -> bool {
 
 /// Picture formats that are recognised so that the reason can name them.
 fn foreign(head: &[u8]) -> Option<&'static str> {
-    let starts = |magic: &[u8]| head.starts_with(magic);
-    if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") { Some("JPEG 2000") } else { None }
+    head.starts_with(b"II\xbc\x01").then_some("JPEG XR")
 }
 
 #[cfg(test)]
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn what_is_not_decoded_is_named() {
-        let error = sniff(b"\xff\x4f\xff\x51\0", Some(Path::new("a"))).unwrap_err();
-        assert_eq!(error.to_string(), "JPEG 2000 is not decoded by this version");
+        let error = sniff(b"II\xbc\x01\x20\0\0\0", Some(Path::new("a"))).unwrap_err();
+        assert_eq!(error.to_string(), "JPEG XR is not decoded by this version");
     }
 
     #[test]

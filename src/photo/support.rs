@@ -36,6 +36,7 @@ fn support(format: Format) -> FormatSupport {
         Decoder::ImageCrate(_) | Decoder::Ico => built_in("image"),
         Decoder::LinearLight(_) => built_in("image, tone-mapped"),
         Decoder::Jxl => built_in("jxl"),
+        Decoder::Jp2 => built_in("hayro-jpeg2000"),
         Decoder::Psd => built_in("likeness"),
         Decoder::Tiff => built_in("tiff"),
         Decoder::RawPreview => built_in("the JPEG preview in it"),

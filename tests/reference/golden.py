@@ -6,6 +6,7 @@ Usage: golden.py   (needs: pip install -r requirements.txt, and pillow-heif and 
 The pictures are drawn here, from a fixed seed: gradients, waves, discs and a little noise. NAME is the
 picture, NAME.png its square at resize 64 and size 56. Run it again only to add a kind: encoders change.
 """
+import io
 import pathlib
 
 import numpy as np
@@ -61,6 +62,32 @@ def wide_gamut_profile():
         b"bTRC": curve,
         b"cprt": b"text\0\0\0\0none\0",
     }
+    return profile(b"mntrRGB XYZ ", tags)
+
+
+def ink_profile():
+    """Inks of a press, made up and written out by hand from ICC.1:2001: its black is a dark grey."""
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    c, m, y, k = grid.T
+    paper = (1 - 0.9 * k) * (1 - 0.55 * c) * (1 - 0.6 * m) * (1 - 0.12 * y)
+    lightness = 12 + 84 * paper
+    a = (1 - k) * (-35 * c + 70 * m - 5 * y) * (1 - 0.5 * c * m)
+    b = (1 - k) * (-48 * c - 5 * m + 90 * y) * (1 - 0.5 * c * y)
+    table = np.stack([lightness * 2.55, a + 128, b + 128], -1).round().clip(0, 255).astype(np.uint8)
+    identity = b"".join(int(v * 65536).to_bytes(4, "big") for v in np.eye(3).ravel())
+    curve = bytes(range(256))
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 5, 0]) + identity + curve * 4 + table.tobytes() + curve * 3
+    text = b"Inks, for tests\0"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + len(text).to_bytes(4, "big") + text + bytes(78),
+        b"wtpt": b"XYZ \0\0\0\0" + b"".join(int(v * 65536).to_bytes(4, "big") for v in (0.9642, 1, 0.8249)),
+        b"A2B0": lut,
+        b"cprt": b"text\0\0\0\0none\0",
+    }
+    return profile(b"prtrCMYKLab ", tags, b"\x02\x40\0\0")
+
+
+def profile(kind, tags, version=b"\x04\0\0\0"):
     table, data = len(tags).to_bytes(4, "big"), b""
     for name, content in tags.items():
         content += bytes(-len(content) % 4)
@@ -69,13 +96,13 @@ def wide_gamut_profile():
         data += content
     header = bytearray(128)
     header[0:4] = (128 + len(table) + len(data)).to_bytes(4, "big")
-    header[8:12] = b"\x04\0\0\0"
-    header[12:24] = b"mntrRGB XYZ "
+    header[8:12] = version
+    header[12:24] = kind
     header[36:40] = b"acsp"
-    header[68:80] = fixed(0.9642) + fixed(1) + fixed(0.8249)
-    profile = bytes(header) + table + data
-    ImageCms.ImageCmsProfile(__import__("io").BytesIO(profile))
-    return profile
+    header[68:80] = b"".join(int(round(v * 65536)).to_bytes(4, "big") for v in (0.9642, 1, 0.8249))
+    written = bytes(header) + table + data
+    ImageCms.ImageCmsProfile(io.BytesIO(written))
+    return written
 
 
 def make():
@@ -104,6 +131,7 @@ def make():
         "grey.jpg": (grey, {"quality": 85}),
         "turned.jpg": (colour, {"quality": 85, "exif": exif}),
         "cmyk.jpg": (cmyk, {"quality": 85}),
+        "inks.jpg": (cmyk, {"quality": 95, "icc_profile": ink_profile()}),
         "wide.jpg": (colour, {"quality": 85, **wide}),
         "wide.png": (colour.resize((150, 100)), wide),
         "turned.png": (colour.resize((150, 100)), {"exif": exif}),
@@ -123,6 +151,10 @@ def make():
         "grey.jxl": (grey, {"quality": 85}),
         "alpha.jxl": (alpha.resize((90, 80)), {"lossless": True}),
         "wide.jxl": (colour.resize((150, 100)), {"lossless": True, **wide}),
+        "colour.jp2": (colour, {"quality_mode": "rates", "quality_layers": [8], "irreversible": True}),
+        "alpha.jp2": (alpha.resize((90, 80)), {}),
+        "sixteen.jp2": (sixteen.resize((80, 120)), {}),
+        "tiles.j2k": (colour.resize((150, 100)), {"tile_size": (64, 64)}),
         "colour.heic": (colour, {"quality": 50}),
         "tiles.heic": (colour.resize((250, 170)), {"quality": 50, "tile_size": 64, "exif": mirrored.tobytes()}),
         "wide.heic": (colour.resize((90, 70)), {"quality": -1, "chroma": "444", "matrix_coefficients": 0, **wide}),

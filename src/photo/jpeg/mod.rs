@@ -60,7 +60,8 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
         eighths = 8;
         decoded = at_scale(bytes, &header, wanted, eighths)?;
     }
-    let Decoded { image, corner, is_narrow } = decoded;
+    let Decoded { image, corner: (left, top), is_narrow } = decoded;
+    let corner = (f64::from(left), f64::from(top));
     if header.components == 4 {
         // What was stored as inks is sRGB by now.
         header.metadata.icc = None;

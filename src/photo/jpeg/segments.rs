@@ -51,6 +51,9 @@ fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
         .map(|at| from + at)
 }
 
+/// The frame of JPEG-LS (ISO 14495-1), which shares no more than its markers.
+const LS: u8 = 0xf7;
+
 /// How the pixels are coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -60,7 +63,7 @@ pub(super) enum Coding {
     Progressive,
     /// Arithmetic coding, sequential or progressive.
     Arithmetic,
-    /// Lossless or hierarchical: rare, and not what `JPEG` usually means.
+    /// Lossless, hierarchical or JPEG-LS: rare, and not what `JPEG` usually means.
     Other,
 }
 
@@ -96,7 +99,7 @@ impl Header {
                     break;
                 }
                 END => break,
-                0xc0..=0xcf if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
+                0xc0..=0xcf | LS if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
                     frame = frame.or(Some((kind, content)));
                 }
                 APP0 => has_jfif |= content.starts_with(b"JFIF\0"),

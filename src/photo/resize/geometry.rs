@@ -35,11 +35,11 @@ pub(super) struct Span {
 
 impl Span {
     /// The same part of what is stored: `side` pixels from `corner` on, `scale` along one of the whole picture.
-    fn within(self, scale: f64, corner: u32, side: u32) -> Self {
+    fn within(self, scale: f64, corner: f64, side: u32) -> Self {
         let side = f64::from(side);
         let length = (self.length * scale).min(side);
         // Rounding may leave the far end a hair outside.
-        Self { start: (self.start * scale - f64::from(corner)).min(side - length), length }
+        Self { start: (self.start * scale - corner).min(side - length), length }
     }
 }
 
@@ -68,7 +68,7 @@ impl Columns {
 
     /// Of rows of `width` pixels from `left` on.
     pub(in crate::photo) fn narrowing(&self, left: u32, width: u32) -> Option<Narrowing> {
-        Narrowing::new(width as usize, self.span.within(1.0, left, width), self.size)
+        Narrowing::new(width as usize, self.span.within(1.0, f64::from(left), width), self.size)
     }
 }
 

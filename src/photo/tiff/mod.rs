@@ -50,6 +50,9 @@ struct Page {
     bits_reversed: bool,
     meaning: Meaning,
     alpha: Option<Alpha>,
+    is_float: bool,
+    /// Which numbers are black and white, of floating ones.
+    range: (f32, f32),
 }
 
 /// Decodes the first page, or of what is very large every few pixels' average.
@@ -60,7 +63,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let mut decoder = open(bytes, wanted.max_bytes)?;
     let size = decoder.dimensions().map_err(reason)?;
     wanted.check_size(size)?;
-    let page = Page::read(&mut decoder, size)?;
+    let mut page = Page::read(&mut decoder, size)?;
     let mut block = |tag| decoder.get_tag_u8_vec(tag).ok();
     let mut metadata = Metadata {
         // The file is such a structure itself.
@@ -90,6 +93,9 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     }
     // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
     let _permit = wanted.room_for(total + pixels * (channels as u64 + 3))?;
+    if page.is_float && page.meaning == Meaning::Grey {
+        page.range = range(&mut decoder, page.range)?;
+    }
     let samples = samples(&mut decoder, &page, channels)?;
     let image = page.picture(&samples, channels, &mut metadata);
     Ok(Raster::whole(image, size, metadata, orientation))
@@ -183,7 +189,9 @@ impl Page {
             (Meaning::Palette(_), 1..=8, UNSIGNED) | (Meaning::Lab { .. }, 8, UNSIGNED) => {}
             (Meaning::YCbCr, 8, UNSIGNED) if compression == JPEG => {}
             (Meaning::Grey, 1 | 2 | 4 | 8 | 16, UNSIGNED) => {}
-            (Meaning::Rgb | Meaning::Cmyk, 8 | 16, UNSIGNED) | (Meaning::Rgb, 32, FLOAT) => {}
+            (Meaning::Rgb | Meaning::Cmyk, 8 | 16, UNSIGNED) => {}
+            (Meaning::Grey | Meaning::Rgb, 32, UNSIGNED) => {}
+            (Meaning::Grey | Meaning::Rgb, 16 | 32 | 64, FLOAT) => {}
             (meaning, bits, format) => {
                 let format = match format {
                     UNSIGNED => "unsigned",
@@ -217,6 +225,8 @@ impl Page {
             bits_reversed: order == 2 && compression != JPEG,
             meaning,
             alpha,
+            is_float: format == FLOAT,
+            range: (0.0, 1.0),
         })
     }
 }
@@ -253,6 +263,34 @@ fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Ve
     Ok(samples)
 }
 
+/// From the least to the greatest number where not all are light from 0 to 1, but heights, depths or counts.
+fn range(decoder: &mut Decoder<'_>, light: (f32, f32)) -> Result<(f32, f32), Unreadable> {
+    let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+    let chunks = match decoder.get_chunk_type() {
+        ChunkType::Strip => decoder.strip_count(),
+        ChunkType::Tile => decoder.tile_count(),
+    };
+    for chunk in 0..chunks.map_err(reason)? {
+        let numbers = floats(decoder.read_chunk(chunk).map_err(reason)?).unwrap_or_default();
+        // What is not a number is no measurement, either.
+        for number in numbers.into_iter().filter(|number| number.is_finite()) {
+            range = (range.0.min(number), range.1.max(number));
+        }
+    }
+    let is_light = range.0 >= light.0 && range.1 <= light.1;
+    Ok(if is_light || range.0 >= range.1 { light } else { range })
+}
+
+/// Numbers that are stored as floating ones.
+fn floats(read: DecodingResult) -> Option<Vec<f32>> {
+    match read {
+        DecodingResult::F16(samples) => Some(samples.into_iter().map(f32::from).collect()),
+        DecodingResult::F32(samples) => Some(samples),
+        DecodingResult::F64(samples) => Some(samples.into_iter().map(|v| v as f32).collect()),
+        _ => None,
+    }
+}
+
 impl Page {
     /// A chunk's samples, `row` of them in each row, in 8 bits; a palette's as they are.
     fn eight_bits(&self, read: DecodingResult, row: usize) -> Result<Vec<u8>, Unreadable> {
@@ -267,10 +305,16 @@ impl Page {
                 samples.map(|sample| sample * scale).collect()
             }
             DecodingResult::U16(samples) => samples.into_iter().map(eight_bits).collect(),
-            DecodingResult::F32(samples) => {
-                samples.into_iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
+            DecodingResult::U32(samples) => {
+                samples.into_iter().map(|v| eight_bits((v >> 16) as u16)).collect()
             }
-            _ => return Err(rare(format!("{} of {} bits", self.meaning.name(), self.bits))),
+            other => {
+                let unknown = || rare(format!("{} of {} bits", self.meaning.name(), self.bits));
+                let (black, white) = self.range;
+                // Casting clamps.
+                let byte = |v: f32| ((v - black) / (white - black) * 255.0).round() as u8;
+                floats(other).ok_or_else(unknown)?.into_iter().map(byte).collect()
+            }
         })
     }
 }

@@ -299,3 +299,31 @@ fn no_flipped_byte_panics() {
         }
     }
 }
+
+#[test]
+fn numbers_that_are_no_light_span_from_the_least_to_the_greatest() {
+    use tiff::encoder::{TiffEncoder, TiffValue, colortype};
+
+    fn decoded<C: colortype::ColorType>(numbers: &[C::Inner]) -> Vec<u8>
+    where
+        [C::Inner]: TiffValue,
+    {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+        encoder.write_image::<C>(2, 2, numbers).unwrap();
+        decoded_of(2, bytes.into_inner()).unwrap()
+    }
+    let light = grey([0, 51, 102, 255]);
+    assert_eq!(decoded::<colortype::Gray32Float>(&[0.0, 0.2, 0.4, 1.0]), light);
+    assert_eq!(decoded::<colortype::Gray64Float>(&[0.0, 0.2, 0.4, 1.0]), light);
+    // Heights below and above the sea; where there is no height, there is none to be seen.
+    let heights = decoded::<colortype::Gray32Float>(&[-100.0, 0.0, f32::NAN, 400.0]);
+    assert_eq!(heights, grey([0, 51, 0, 255]));
+    let flat = decoded::<colortype::Gray32Float>(&[7.0; 4]);
+    assert_eq!(flat, grey([255; 4]));
+    let colours = decoded::<colortype::RGB64Float>(&[0.2; 12]);
+    assert_eq!(colours, grey([51; 4]));
+    let whole = |share: f64| (share * f64::from(u32::MAX)) as u32;
+    let deep = [whole(0.0), whole(0.2), whole(0.4), whole(1.0)];
+    assert_eq!(decoded::<colortype::Gray32>(&deep), light);
+}

@@ -126,6 +126,7 @@ fn rows_that_are_resized_as_they_come_make_the_same_square() {
                 let rgb = image.into_rgb8();
                 let (stored, whole) = (rgb.dimensions(), (width, height));
                 assert_eq!(stored.0 == 56, is_narrow, "{sides:?}");
+                let corner = (f64::from(corner.0), f64::from(corner.1));
                 let source = Source { rgb: &rgb, stored, corner, whole, scale: 1.0, is_narrow };
                 to_square(&source, orientation, &preprocessing)
             };

@@ -167,7 +167,7 @@ fn library(folder: &Path, rows: usize, width: usize) -> Outcome<Catalog> {
     };
     let mut batch = catalog.batch()?;
     let model = batch.add_model(&network)?;
-    batch.use_model(model, None)?;
+    batch.use_model(Some(model), None)?;
     let scope = batch.enter(Path::new("/srv/photos"), None)?;
     batch.commit()?;
     let mut state = 50u64;

@@ -845,11 +845,35 @@ impl Error {
             }
             Error::CatalogTooNew { .. } => "use a newer likeness, or another `--library`".into(),
             Error::NotACatalog { .. } => "name another folder with `--library`".into(),
-            Error::StoredFeatures { .. } | Error::StoredModel { .. } => {
-                "restore the library folder from a backup, or index into a fresh `--library`".into()
+            Error::StoredFeatures { .. } => {
+                "`likeness rebuild` leaves such features out, and `likeness index` embeds their photos again".into()
             }
+            Error::StoredModel { .. } => RESTORE.into(),
+            Error::Catalog { source, .. } => catalog_hint(source)?.into(),
             _ => return None,
         })
+    }
+}
+
+const RESTORE: &str = "restore the library folder from a backup, or index into a fresh `--library`";
+
+/// What helps where SQLite gives up.
+fn catalog_hint(source: &rusqlite::Error) -> Option<&'static str> {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
+    match source {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            DatabaseCorrupt | NotADatabase => Some(RESTORE),
+            DiskFull => Some("make room on its disk; what was finished is kept"),
+            ReadOnly | CannotOpen => Some(
+                "its folder and its files must be writable; `find`, `export` and `status` need not",
+            ),
+            _ => None,
+        },
+        // A page of zeros reads as rows of nothing.
+        rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::IntegralValueOutOfRange(..) => {
+            Some(RESTORE)
+        }
+        _ => None,
     }
 }
 

@@ -93,7 +93,7 @@ pub fn import(
         (None, None) => unreachable!("refused above"),
     };
     if !answers {
-        batch.use_model(model, None)?;
+        batch.use_model(Some(model), None)?;
     }
     batch.commit()?;
 

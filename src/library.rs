@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::catalog::{Catalog, ModelRecord, Sequence};
 use crate::embedding::Embedding;
@@ -16,6 +17,9 @@ pub const REBUILD_SHARE: f64 = 0.1;
 
 /// Below this many changes the index is left as it is, however small the library.
 pub const REBUILD_CHANGES: u64 = 100;
+
+/// How often it is looked whether another process is done with the index.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An open library.
 #[derive(Debug)]
@@ -221,9 +225,66 @@ impl Library {
         self.rebuild_index(model, watch).map(drop)
     }
 
+    /// Forgets features of a model that are damaged in the catalog, as by a failing disk: one would keep the index of all
+    /// others from being made. `index` then embeds their photos again. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn forget_damaged(&mut self, model: &ModelRecord, watch: &Watch<'_>) -> Result<usize> {
+        let damaged = self.catalog.damaged_features(model.id)?;
+        if damaged.is_empty() {
+            return Ok(0);
+        }
+        let mut batch = self.catalog.batch()?;
+        for image in &damaged {
+            batch.forget_features(*image, model.id)?;
+        }
+        batch.commit()?;
+        let count = damaged.len();
+        watch.note(format!(
+            "the stored features of {count} images were damaged and are forgotten: `likeness index` embeds them again"
+        ));
+        Ok(count)
+    }
+
     /// How the index of a model was built, if there is one of this version: it is built so again.
     pub fn index_params(&self, model: &ModelRecord) -> Option<Params> {
         index::params(&self.index_folder(model), model.fingerprint)
+    }
+
+    /// The index of a model, made from the catalog unless another process has made it meanwhile. One builds at a time, and
+    /// does not need the right to change the library.
+    ///
+    /// # Errors
+    /// As [`Library::rebuild_index`].
+    pub(crate) fn make_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
+        let lock = self.build_lock(watch)?;
+        match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+            Ok(index) => Ok(index),
+            Err(_) => {
+                self.build_index(model, self.index_params(model).unwrap_or_default(), watch, &lock)
+            }
+        }
+    }
+
+    /// Waits until no other process builds an index of this library: whoever publishes one deletes all others, also those
+    /// that are not finished.
+    fn build_lock(&self, watch: &Watch<'_>) -> Result<WriteLock> {
+        let mut is_told = false;
+        loop {
+            match self.lock_file("index.lock", || Error::Locked { folder: self.folder.clone() }) {
+                Err(Error::Locked { .. }) => {}
+                done => return done,
+            }
+            if watch.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if !is_told {
+                watch.note("waiting for the search index, which another process makes");
+                is_told = true;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Makes the index of a model again from the catalog, as it was built before, else by the defaults.
@@ -244,6 +305,17 @@ impl Library {
         model: &ModelRecord,
         params: Params,
         watch: &Watch<'_>,
+    ) -> Result<Index> {
+        let lock = self.build_lock(watch)?;
+        self.build_index(model, params, watch, &lock)
+    }
+
+    fn build_index(
+        &self,
+        model: &ModelRecord,
+        params: Params,
+        watch: &Watch<'_>,
+        _lock: &WriteLock,
     ) -> Result<Index> {
         let each = |take: &mut dyn FnMut(i64, ImageId, Embedding) -> Result<()>| {
             self.catalog.each_embedding(model.id, Sequence(0), |sequence, id, features| {
@@ -273,4 +345,33 @@ impl Library {
 
 fn catalog_path(folder: &Path) -> PathBuf {
     folder.join("catalog.sqlite")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::sample;
+
+    #[test]
+    fn who_finds_another_process_building_takes_its_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut library = Library::open(dir.path()).unwrap();
+        let mut batch = library.catalog_mut().batch().unwrap();
+        let model = batch.add_model(&sample::network(2)).unwrap();
+        batch.use_model(Some(model), None).unwrap();
+        batch.commit().unwrap();
+        let model = library.model(None).unwrap();
+        let silent = Watch::none();
+        let building = library.build_lock(&silent).unwrap();
+        let waiting = std::thread::spawn({
+            let (folder, model) = (dir.path().to_path_buf(), model.clone());
+            move || {
+                let index = Library::open(&folder).unwrap().make_index(&model, &Watch::none());
+                index.unwrap().generation().to_owned()
+            }
+        });
+        let built = library.build_index(&model, Params::default(), &silent, &building).unwrap();
+        drop(building);
+        assert_eq!(waiting.join().unwrap(), built.generation());
+    }
 }

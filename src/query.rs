@@ -159,7 +159,9 @@ impl Library {
         match self.answer(&search, query, &[]) {
             // Damage that shows only where a search comes by.
             Err(Error::IndexUnreadable { source, .. }) => {
-                let index = self.mend_index(model, &source, watch)?;
+                // It looks sound from outside.
+                watch.note(mending(&source));
+                let index = self.rebuild_index(model, watch)?;
                 search.indexed = Some(self.indexed(model, index, search.passing.as_ref())?);
                 self.answer(&search, query, &[])
             }
@@ -307,24 +309,17 @@ impl Library {
             Ok(index) => Ok(index),
             Err(Unusable::Missing) => {
                 watch.note("making the search index from the catalog");
-                self.rebuild_index(model, watch)
+                self.make_index(model, watch)
             }
-            Err(reason) => self.mend_index(model, &reason, watch),
+            Err(reason) => {
+                watch.note(mending(&reason));
+                self.make_index(model, watch)
+            }
         }
     }
 
     fn try_index(&self, model: &ModelRecord) -> Result<Index, Unusable> {
         index::open(&self.index_folder(model), model.fingerprint, model.width)
-    }
-
-    fn mend_index(
-        &self,
-        model: &ModelRecord,
-        reason: &impl std::fmt::Display,
-        watch: &Watch<'_>,
-    ) -> Result<Index> {
-        watch.note(format!("making the search index again from the catalog: {reason}"));
-        self.rebuild_index(model, watch)
     }
 
     /// Compares the query with every image that is meant.
@@ -368,6 +363,10 @@ impl Library {
             .take(wanted.k)
             .collect()
     }
+}
+
+fn mending(reason: &dyn std::fmt::Display) -> String {
+    format!("making the search index again from the catalog: {reason}")
 }
 
 #[cfg(test)]

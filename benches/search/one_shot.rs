@@ -77,7 +77,7 @@ fn fill(folder: &Path, count: usize) {
     };
     let mut batch = catalog.batch().expect("a batch");
     let model = batch.add_model(&network).expect("a model");
-    batch.use_model(model, None).expect("a model");
+    batch.use_model(Some(model), None).expect("a model");
     let scope = batch.enter(Path::new("/photos"), None).expect("a root");
     batch.commit().expect("a commit");
     let mut batch = catalog.batch().expect("a batch");

@@ -23,6 +23,8 @@ pub struct Batch<'a> {
 pub struct OtherFile {
     /// The file's number.
     pub id: FileId,
+    /// The absolute path of its root.
+    pub root: PathBuf,
     /// The absolute path.
     pub path: PathBuf,
 }
@@ -30,7 +32,8 @@ pub struct OtherFile {
 /// Why a file was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skip<'a> {
-    /// The version of the decoders that refused it; 0 when it must be tried again every time.
+    /// The version of the decoders that refused it, or a number for the limits that it is over; 0 when it must be tried
+    /// again every time.
     pub decoder: u32,
     /// Whether it claimed to be a picture.
     pub worth_telling: bool,
@@ -82,14 +85,14 @@ impl<'a> Batch<'a> {
         Ok(ModelId(id.expect("written above")))
     }
 
-    /// Makes `model` the one that `find` uses when none is named. With the name of another, it only stands
+    /// Makes `model` the one that `find` uses when none is named, if any. With the name of another, it only stands
     /// in for that.
-    pub fn use_model(&mut self, model: ModelId, stands_in_for: Option<&str>) -> Result<()> {
+    pub fn use_model(&mut self, model: Option<ModelId>, stands_in_for: Option<&str>) -> Result<()> {
         // What is so already is not written again: a run that finds nothing new waits for no disk.
         self.run(
             "UPDATE library SET current_model = ?1, stands_in_for = ?2
              WHERE current_model IS NOT ?1 OR stands_in_for IS NOT ?2",
-            params![model.0, stands_in_for],
+            params![model.map(|model| model.0), stands_in_for],
         )
         .map(drop)
     }
@@ -181,6 +184,15 @@ impl<'a> Batch<'a> {
         .map(|rows| rows > 0)
     }
 
+    /// Forgets an image's features of a model: the next run of `index` embeds it again.
+    pub fn forget_features(&mut self, image: ImageId, model: ModelId) -> Result<()> {
+        self.run(
+            "DELETE FROM embeddings WHERE image_id = ?1 AND model_id = ?2",
+            params![image.0, model.0],
+        )
+        .map(drop)
+    }
+
     /// Says that a file holds an image. Returns the image that its path held before, if any.
     pub fn link(
         &mut self,
@@ -250,7 +262,7 @@ impl<'a> Batch<'a> {
             |row| {
                 let root = PathBytes::from_bytes(row.get(1)?).to_path();
                 let path = root.join(PathBytes::from_bytes(row.get(2)?).to_path());
-                Ok(OtherFile { id: FileId(row.get(0)?), path })
+                Ok(OtherFile { id: FileId(row.get(0)?), root, path })
             },
         )
     }

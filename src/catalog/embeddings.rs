@@ -112,6 +112,30 @@ impl Catalog {
         Ok(())
     }
 
+    /// The images whose stored features of `model` are damaged.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn damaged_features(&self, model: ModelId) -> Result<Vec<ImageId>> {
+        let rows = self.connection.prepare_cached(
+            "SELECT e.image_id, e.features, m.width
+             FROM embeddings e JOIN models m ON m.id = e.model_id WHERE e.model_id = ?1",
+        );
+        let mut damaged = Vec::new();
+        rows.and_then(|mut statement| {
+            let mut rows = statement.query(params![model.0])?;
+            while let Some(row) = rows.next()? {
+                let image = ImageId(row.get(0)?);
+                let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+                if parse(image, bytes, row.get(2)?).is_err() {
+                    damaged.push(image);
+                }
+            }
+            Ok(damaged)
+        })
+        .map_err(|source| self.failed(source))
+    }
+
     /// How many of those of [`Catalog::count_embedded`] have no time, as an earlier version wrote them down:
     /// [`Chosen::since`] leaves them out.
     ///

@@ -26,7 +26,7 @@ pub use report::{Counts, ImageRecord, ModelRecord, RootRecord};
 pub use roots::{RootId, Scope};
 
 use crate::error::{Error, Result};
-use crate::record::{ContentHash, ImageId};
+use crate::record::{ContentHash, ImageId, PathBytes};
 
 /// A model's number in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,16 +55,61 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Opens a catalog that is there already; `None` where there is none.
+    /// Opens a catalog that is there already; `None` where there is none. Where nothing may be written, as on a
+    /// read-only disk or in another user's folder, it can be read.
     ///
     /// # Errors
     /// As [`Catalog::open`].
     pub fn open_existing(path: &Path) -> Result<Option<Self>> {
         match path.try_exists() {
             Ok(false) => Ok(None),
-            Ok(true) => Self::open(path).map(Some),
+            Ok(true) => {
+                let mut catalog = Self::connect_existing(path)?;
+                migrate::migrate(&mut catalog.connection, path)?;
+                Ok(Some(catalog))
+            }
             Err(source) => Err(Error::io("look for", path)(source)),
         }
+    }
+
+    fn connect_existing(path: &Path) -> Result<Self> {
+        use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+        match Self::connect(path, OpenFlags::empty()) {
+            Err(Error::Catalog { source, path })
+                if matches!(source.sqlite_error_code(), Some(CannotOpen | ReadOnly)) =>
+            {
+                Self::connect_to_read(&path).map_err(|_| Error::Catalog { source, path })
+            }
+            connected => connected,
+        }
+    }
+
+    /// Opens a catalog without writing, not even the files that processes tell each other their locks by.
+    fn connect_to_read(path: &Path) -> rusqlite::Result<Self> {
+        let read = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let with_suffix = |suffix: &str| {
+            let mut name = path.as_os_str().to_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let is_complete = with_suffix("-wal").metadata().map_or(true, |log| log.len() == 0);
+        let connection = if is_complete {
+            let mut uri = b"file:".to_vec();
+            for &byte in PathBytes::from_path(path).as_bytes() {
+                match byte {
+                    b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02x}").bytes()),
+                    _ => uri.push(byte),
+                }
+            }
+            uri.extend(b"?immutable=1");
+            let uri = PathBytes::from_bytes(uri).to_path();
+            Connection::open_with_flags(uri, read | OpenFlags::SQLITE_OPEN_URI)?
+        } else {
+            Connection::open_with_flags(path, read)?
+        };
+        // Opening alone reads nothing.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(Self { connection, path: path.to_path_buf() })
     }
 
     fn connect(path: &Path, create: OpenFlags) -> Result<Self> {
@@ -86,7 +131,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::Catalog`] when it cannot be opened.
     pub fn reopen(&self) -> Result<Self> {
-        Self::connect(&self.path, OpenFlags::empty())
+        Self::connect_existing(&self.path)
     }
 
     /// Starts a transaction of changes; dropped without [`Batch::commit`], nothing happened.
@@ -127,6 +172,15 @@ impl Catalog {
     pub fn newest_file(&self) -> Result<FileId> {
         let id = self.one("SELECT coalesce(max(id), 0) FROM files", [], |row| row.get(0))?;
         Ok(FileId(id.unwrap_or(0)))
+    }
+
+    /// What SQLite finds wrong with the file, which it reads whole; `None` where all is well.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when it cannot even be looked at.
+    pub fn damage(&self) -> Result<Option<String>> {
+        let said = self.one("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
+        Ok(said.filter(|said| said != "ok"))
     }
 
     /// Runs a query that gives one row or none; its statement stays prepared.

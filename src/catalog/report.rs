@@ -53,6 +53,8 @@ pub struct RootRecord {
     pub path: PathBuf,
     /// Indexed files.
     pub files: u64,
+    /// See [`Catalog::selection_of`].
+    pub selection: Option<String>,
 }
 
 /// How much the catalog holds.
@@ -173,12 +175,13 @@ impl Catalog {
     /// The roots and how many files are known below each.
     pub fn root_records(&self) -> Result<Vec<RootRecord>> {
         self.all(
-            "SELECT r.path, count(f.id) FROM roots r LEFT JOIN files f ON f.root_id = r.id
+            "SELECT r.path, count(f.id), r.selection FROM roots r LEFT JOIN files f ON f.root_id = r.id
              GROUP BY r.id ORDER BY r.id",
             [],
             |row| {
                 let path = PathBytes::from_bytes(row.get(0)?).to_path();
-                Ok(RootRecord { path, files: row.get::<_, i64>(1)?.cast_unsigned() })
+                let files = row.get::<_, i64>(1)?.cast_unsigned();
+                Ok(RootRecord { path, files, selection: row.get(2)? })
             },
         )
     }

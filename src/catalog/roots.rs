@@ -45,6 +45,18 @@ impl Catalog {
         })
     }
 
+    /// What is wanted of a root, in words of whoever walks it; `None` where nothing was said.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Catalog`].
+    pub fn selection_of(&self, root: RootId) -> Result<Option<String>> {
+        let selection =
+            self.one("SELECT selection FROM roots WHERE id = ?1", params![root.0], |row| {
+                row.get(0)
+            })?;
+        Ok(selection.flatten())
+    }
+
     /// The scope of an absolute folder that is a root or lies below one.
     ///
     /// # Errors
@@ -106,6 +118,18 @@ impl Batch<'_> {
             self.run("DELETE FROM roots WHERE id = ?1", params![inner_root])?;
         }
         Ok(Scope { root, root_path: folder.to_path_buf(), below: PathBuf::new() })
+    }
+
+    /// Keeps what is wanted of a root.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Catalog`].
+    pub fn keep_selection(&mut self, root: RootId, selection: Option<&str>) -> Result<()> {
+        self.run(
+            "UPDATE roots SET selection = ?2 WHERE id = ?1 AND selection IS NOT ?2",
+            params![root.0, selection],
+        )
+        .map(drop)
     }
 
     /// Forgets a scope: its files leave the results. Images and features stay, in case the folder

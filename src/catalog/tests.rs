@@ -222,3 +222,23 @@ fn adding_a_photo_does_not_look_at_all_embeddings() {
         |step: &String| step.starts_with("SEARCH e USING") && step.contains("image_id=?");
     assert!(steps.iter().any(by_index), "{steps:?}");
 }
+
+#[test]
+fn a_catalog_can_be_read_where_nothing_can_be_written() {
+    let (dir, mut catalog, ..) = catalog("/photos", &[b"1.jpg"]);
+    let path = dir.path().join("catalog.sqlite");
+    // Beside a log that is not empty it is read with that.
+    let with_log = Catalog::connect_to_read(&path).unwrap();
+    assert_eq!(with_log.counts().unwrap().files, 1);
+    assert!(with_log.damage().unwrap().is_none());
+    drop(with_log);
+    catalog.batch().unwrap().commit().unwrap();
+    drop(catalog);
+    let odd = dir.path().join("50% off? #1.sqlite");
+    std::fs::rename(path, &odd).unwrap();
+    let alone = Catalog::connect_to_read(&odd).unwrap();
+    assert_eq!(alone.counts().unwrap().files, 1);
+    assert_eq!(alone.models().unwrap().len(), 1);
+    let names = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(names, 1, "nothing was made beside it");
+}

@@ -16,18 +16,21 @@ pub(crate) fn instead_of(Wanted { name, reason }: &Wanted) -> String {
     )
 }
 
-/// The line for a run that left the library on its way from a stand-in to another model.
-pub(crate) fn handover(handover: &Handover, to: &str) -> String {
+/// The line for a run that left the library on its way from one model to another, which may have been named.
+pub(crate) fn handover(handover: &Handover, to: &str, named: Option<&str>) -> String {
     let Handover { from, lacking, complete } = handover;
-    match complete {
-        true => format!("{to} answers from now on, for {from}, which stood in for it"),
-        false => going_on(from, to, *lacking),
+    match (complete, named) {
+        (true, _) => format!("{to} answers from now on, for {from}, which stood in for it"),
+        (false, None) => going_on(from, to, *lacking, "likeness index"),
+        (false, Some(name)) => {
+            going_on(from, to, *lacking, &format!("likeness index --model {name}"))
+        }
     }
 }
 
-fn going_on(from: &str, to: &str, lacking: u64) -> String {
+fn going_on(from: &str, to: &str, lacking: u64, command: &str) -> String {
     format!(
-        "{from} answers until {to} has features of all images, too; {lacking} lack them: `likeness index` goes on"
+        "{from} answers until {to} has features of all images, too; {lacking} lack them: `{command}` goes on"
     )
 }
 
@@ -35,9 +38,12 @@ fn going_on(from: &str, to: &str, lacking: u64) -> String {
 pub(crate) fn standing_in(StandIn { model, wanted, successor }: &StandIn) -> String {
     let name = &model.name;
     match successor {
-        Some(Successor { lacking, ahead: 0 }) => going_on(name, wanted, *lacking),
         Some(Successor { lacking, ahead }) => {
-            format!("{}; {ahead} newer ones are not found before", going_on(name, wanted, *lacking))
+            let line = going_on(name, wanted, *lacking, "likeness index");
+            match ahead {
+                0 => line,
+                _ => format!("{line}; {ahead} newer ones are not found before"),
+            }
         }
         None => format!("{name} stands in for {wanted}: {}", remedy(wanted)),
     }

@@ -18,7 +18,7 @@ fn library(count: u32) -> (tempfile::TempDir, Library, ModelRecord) {
         (0..50).map(|_| (0..WIDTH).map(|_| number_in()).collect()).collect();
     let mut batch = library.catalog_mut().batch().unwrap();
     let model = batch.add_model(&sample::network(WIDTH)).unwrap();
-    batch.use_model(model, None).unwrap();
+    batch.use_model(Some(model), None).unwrap();
     let scope = batch.enter(Path::new("/photos"), None).unwrap();
     for number in 1..=count {
         let name = format!("{}/{number}.jpg", number % 50);

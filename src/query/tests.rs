@@ -25,7 +25,7 @@ fn add(library: &mut Library, names: std::ops::Range<usize>, seed: u64) {
     let known = library.catalog().scope_of(Path::new("/photos")).unwrap();
     let mut batch = library.catalog_mut().batch().unwrap();
     let model = batch.add_model(&sample::network(WIDTH)).unwrap();
-    batch.use_model(model, None).unwrap();
+    batch.use_model(Some(model), None).unwrap();
     let scope = batch.enter(Path::new("/photos"), known).unwrap();
     let mut values = vec![0.0; WIDTH];
     for name in names {

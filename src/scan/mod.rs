@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::record::{PathBytes, Skipped, SourceFile};
@@ -24,22 +26,79 @@ const SYSTEM_FOLDERS: [&str; 7] = [
 ];
 
 /// Which files of a root are wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Selection {
     /// Take names that begin with a dot and system folders (`@eaDir`, `node_modules`, …) too.
     pub hidden: bool,
     /// Follow symbolic links to files and folders; loops are found and reported.
     pub follow_links: bool,
     /// What matches is left out: a pattern without `/` is held against every name on the way, one
-    /// with `/` against the path below the root.
+    /// with `/` against the path below the folder that it was said of.
     pub exclude: Exclude,
+    /// Where that folder lies below the root; empty for the root itself.
+    #[serde(skip)]
+    pub said_of: PathBuf,
 }
 
-/// A set of exclusion patterns.
-#[derive(Debug, Clone, Default)]
+impl Selection {
+    /// Whether it leaves out and takes what it does where nothing is said.
+    pub fn is_default(&self) -> bool {
+        !self.hidden && !self.follow_links && self.exclude.is_empty()
+    }
+
+    /// Leaves out as well what `inner` leaves out of the folder that lies at `below`.
+    ///
+    /// # Errors
+    /// As [`Exclude::new`].
+    pub fn leave_out_too(&mut self, inner: &Selection, below: &Path) -> Result<(), globset::Error> {
+        let folder = globset::escape(&below.to_string_lossy());
+        let mut patterns = self.exclude.patterns.clone();
+        patterns.extend(inner.exclude.patterns.iter().map(|pattern| {
+            let pattern = pattern.trim_end_matches('/');
+            match pattern.strip_prefix('/').unwrap_or(pattern) {
+                path if pattern.contains('/') => format!("{folder}/{path}"),
+                name => format!("{folder}/**/{name}"),
+            }
+        }));
+        self.exclude = Exclude::new(&patterns)?;
+        Ok(())
+    }
+}
+
+/// In the words of somebody who chose it; empty for the default.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let without = (!self.exclude.is_empty())
+            .then(|| format!("without {}", self.exclude.patterns.join(", ")));
+        let hidden = self.hidden.then(|| "with hidden files".to_owned());
+        let links = self.follow_links.then(|| "following links".to_owned());
+        let parts: Vec<String> = [without, hidden, links].into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// A set of exclusion patterns; as data, the patterns.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Exclude {
+    patterns: Vec<String>,
     names: GlobSet,
     paths: GlobSet,
+}
+
+impl TryFrom<Vec<String>> for Exclude {
+    type Error = globset::Error;
+
+    fn try_from(patterns: Vec<String>) -> Result<Self, globset::Error> {
+        Self::new(&patterns)
+    }
+}
+
+impl From<Exclude> for Vec<String> {
+    fn from(exclude: Exclude) -> Self {
+        exclude.patterns
+    }
 }
 
 impl Exclude {
@@ -62,11 +121,12 @@ impl Exclude {
                 names.add(Glob::new(trimmed)?);
             }
         }
-        Ok(Self { names: names.build()?, paths: paths.build()? })
+        let patterns = patterns.to_vec();
+        Ok(Self { patterns, names: names.build()?, paths: paths.build()? })
     }
 
     fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.paths.is_empty()
+        self.patterns.is_empty()
     }
 
     fn matches(&self, name: &OsStr, relative: &Path) -> bool {
@@ -108,11 +168,12 @@ pub fn list<'a>(
     selection: &'a Selection,
 ) -> impl Iterator<Item = Listed> + 'a {
     let start = if below.as_os_str().is_empty() { root.to_path_buf() } else { root.join(below) };
+    let (follow_links, said_of) = (selection.follow_links, root.join(&selection.said_of));
     WalkDir::new(start)
-        .follow_links(selection.follow_links)
-        .sort_by(in_order_of_paths)
+        .follow_links(follow_links)
+        .sort_by(move |a, b| in_order_of_paths(a, b, follow_links))
         .into_iter()
-        .filter_entry(move |entry| wanted(entry, root, selection))
+        .filter_entry(move |entry| wanted(entry, &said_of, selection))
         .filter(|entry| entry.as_ref().map_or(true, |entry| entry.file_type().is_file()))
         .map(Listed)
 }
@@ -132,20 +193,26 @@ impl Listed {
 }
 
 /// What lies in `a` begins with `a/`, which comes after `a-b` and before `a0`. Both lie in one folder, so
-/// that whole paths can be compared: taking names out of paths was a tenth of a walk.
-fn in_order_of_paths(a: &DirEntry, b: &DirEntry) -> Ordering {
+/// that whole paths can be compared: taking names out of paths was a tenth of a walk. Links are not followed yet when
+/// they are sorted.
+fn in_order_of_paths(a: &DirEntry, b: &DirEntry, follow_links: bool) -> Ordering {
     fn path(entry: &DirEntry) -> &[u8] {
         entry.path().as_os_str().as_encoded_bytes()
     }
     let common = path(a).len().min(path(b).len());
     let (a_start, a_rest) = path(a).split_at(common);
     let (b_start, b_rest) = path(b).split_at(common);
-    let end = |entry: &DirEntry| entry.file_type().is_dir().then_some(b'/');
+    let is_folder = |entry: &DirEntry| {
+        let leads_to_one = || entry.path_is_symlink() && entry.path().is_dir();
+        entry.file_type().is_dir() || (follow_links && leads_to_one())
+    };
+    let end = |entry: &DirEntry| is_folder(entry).then_some(b'/');
     let rest = |rest: &[u8], entry: &DirEntry| rest.first().copied().or(end(entry));
     a_start.cmp(b_start).then_with(|| rest(a_rest, a).cmp(&rest(b_rest, b)))
 }
 
-fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
+/// Whether an entry of a walk is wanted; `said_of` is the folder that patterns with a slash count from.
+fn wanted(entry: &DirEntry, said_of: &Path, selection: &Selection) -> bool {
     // What the user named is wanted, whatever its name.
     if entry.depth() == 0 {
         return true;
@@ -159,7 +226,7 @@ fn wanted(entry: &DirEntry, root: &Path, selection: &Selection) -> bool {
         }
     }
     selection.exclude.is_empty()
-        || !selection.exclude.matches(name, relative_to(root, entry.path()))
+        || !selection.exclude.matches(name, relative_to(said_of, entry.path()))
 }
 
 fn file(root: &Path, entry: &DirEntry) -> Found {
@@ -291,6 +358,46 @@ mod tests {
             .filter(|found| matches!(found, Found::Unreadable { skipped, .. } if skipped.reason.contains("leads back to")))
             .count();
         assert_eq!(loops, 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_is_sorted_as_one() {
+        let dir = tree(&["o/1.jpg", "p/2019 trip/2.jpg", "p/2019-a.jpg", "p/2019.jpg"]);
+        std::os::unix::fs::symlink(dir.path().join("o"), dir.path().join("p/2019")).unwrap();
+        let selection = Selection { follow_links: true, ..Selection::default() };
+        let paths: Vec<PathBytes> = walk(&dir.path().join("p"), Path::new(""), &selection)
+            .map(|found| match found {
+                Found::File(file) => file.relative,
+                Found::Unreadable { skipped, .. } => panic!("{skipped:?}"),
+            })
+            .collect();
+        assert_eq!(paths.len(), 4);
+        assert!(paths.is_sorted(), "{paths:?}");
+    }
+
+    #[test]
+    fn a_pattern_with_a_slash_counts_from_the_folder_that_it_was_said_of() {
+        let dir = tree(&["2019/raw/1.jpg", "2019/2.jpg", "raw/3.jpg"]);
+        let exclude = Exclude::new(&["raw/*".into()]).unwrap();
+        let of_root = Selection { exclude, ..Selection::default() };
+        assert_eq!(names(dir.path(), &of_root), ["2019/2.jpg", "2019/raw/1.jpg"]);
+        let of_folder = Selection { said_of: "2019".into(), ..of_root };
+        assert_eq!(names(dir.path(), &of_folder), ["2019/2.jpg", "raw/3.jpg"]);
+    }
+
+    #[test]
+    fn a_folder_that_becomes_part_of_another_is_selected_from_as_before() {
+        let dir = tree(&["raw/1.jpg", "a/raw/2.jpg", "a/b/raw/3.jpg", "a/x/4.jpg", "a/y/x/5.jpg"]);
+        let exclude = Exclude::new(&["raw".into(), "/x/*".into()]).unwrap();
+        let inner = Selection { exclude, ..Selection::default() };
+        assert_eq!(inner.to_string(), "without raw, /x/*");
+        let mut outer = Selection::default();
+        outer.leave_out_too(&inner, Path::new("a")).unwrap();
+        assert_eq!(names(dir.path(), &outer), ["a/y/x/5.jpg", "raw/1.jpg"]);
+        let kept = serde_json::to_string(&outer).unwrap();
+        let again: Selection = serde_json::from_str(&kept).unwrap();
+        assert_eq!(names(dir.path(), &again), ["a/y/x/5.jpg", "raw/1.jpg"]);
     }
 
     #[test]

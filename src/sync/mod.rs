@@ -21,6 +21,7 @@ pub use profile::Profile;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use self::plan::Visit;
 use crate::catalog::{ModelId, ModelRecord};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -33,7 +34,8 @@ use crate::scan::Selection;
 /// Who chose the model of a run, which decides from when on the library answers with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// A person: from the beginning of the run, and until another is chosen.
+    /// A person, until another is chosen: from the end of the first run on that was through all folders, or has left no
+    /// image without its features. Until then the one before answers, if it has features of any.
     #[default]
     Made,
     /// Nobody; it is the default, or what the library answers with anyway. What stands in for it answers until
@@ -50,8 +52,8 @@ pub struct SyncOptions {
     pub folders: Vec<PathBuf>,
     /// Who chose the model.
     pub choice: Choice,
-    /// Which files of them are wanted.
-    pub selection: Selection,
+    /// Which files of them are wanted, which is kept for each folder that is not part of another; `None` for what is kept.
+    pub selection: Option<Selection>,
     /// Forget the photos of a folder that is missing or holds no files any more.
     pub prune: bool,
     /// Open again what was left out before, though it did not change.
@@ -73,7 +75,7 @@ impl SyncOptions {
         Self {
             folders,
             choice: Choice::default(),
-            selection: Selection::default(),
+            selection: None,
             prune: false,
             retry_skipped: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,12 +85,12 @@ impl SyncOptions {
     }
 }
 
-/// How far a library is on its way from a stand-in to the model it stands in for.
+/// How far a library is on its way from one model to another.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Handover {
-    /// The name of the stand-in.
+    /// The name of the one that answered before.
     pub from: String,
-    /// Images of which only the stand-in has features.
+    /// Images of which only that has features.
     pub lacking: u64,
     /// Whether the new model answers from now on; an interrupted run leaves that to the next.
     pub complete: bool,
@@ -121,7 +123,8 @@ pub struct SyncReport {
     pub ran_on: Option<Processor>,
     /// Where the time went.
     pub profile: Profile,
-    /// When the library answered with a stand-in before, and this run was with another model.
+    /// When the library answered with another model before than this run was with; `None` also where a person's choice
+    /// answers now.
     pub handover: Option<Handover>,
     /// Whether the caller ended it early. What was finished is kept; nothing was removed.
     pub interrupted: bool,
@@ -155,11 +158,18 @@ pub fn sync(
     let mut batch = library.catalog_mut().batch()?;
     let model = batch.add_model(engine.network())?;
     batch.commit()?;
-    let before = begin(library, model, engine, &options.choice)?;
-
     let mut report = SyncReport::default();
-    let scopes = plan::enter(library, options, &mut report)?;
-    pipeline::run(library, engine, model, &scopes, options, &mut report, watch)?;
+    let visits = plan::enter(library, options, &mut report, watch)?;
+    let (chosen, wanted) = (library.catalog().current_model()?, library.catalog().stands_in_for()?);
+    let before = begin(library, model, engine, &options.choice)?;
+    let ran = pipeline::run(library, engine, model, &visits, options, &mut report, watch);
+    if ran.is_err() && report.embedded == 0 {
+        // A network that cannot run is not what anybody asks with.
+        let mut batch = library.catalog_mut().batch()?;
+        batch.use_model(chosen.map(|model| model.id), wanted.as_deref())?;
+        batch.commit()?;
+    }
+    ran?;
     report.elapsed = started.elapsed().saturating_sub(engine.setup());
     report.ran_on = engine.ran_on().filter(|_| report.embedded > 0).cloned();
     if let Some(processor) = &report.ran_on {
@@ -170,18 +180,28 @@ pub fn sync(
     report.interrupted = watch.is_cancelled();
     if let Some(before) = &before {
         let lacking = library.catalog().count_lacking(before.id, model)?;
-        let complete = lacking == 0 && !report.interrupted;
-        report.handover = Some(Handover { from: before.name.clone(), lacking, complete });
+        let is_through = lacking == 0 || (options.choice == Choice::Made && all(library, &visits)?);
+        let complete = is_through && !report.interrupted;
+        if complete {
+            answer_with(library, model, &options.choice)?;
+        }
+        // Who chose it need not be told that it answers.
+        if !complete || options.choice != Choice::Made {
+            report.handover = Some(Handover { from: before.name.clone(), lacking, complete });
+        }
     }
     if report.interrupted {
         return Ok(report);
     }
-    if report.handover.as_ref().is_some_and(|handover| handover.complete) {
-        answer_with(library, model, &options.choice)?;
-    }
     let model = library.catalog().current_model()?.expect("set above");
     if report.changed() || library.index_is_behind(&model)? {
-        match library.refresh_index(&model, watch) {
+        let refreshed = match library.refresh_index(&model, watch) {
+            Err(Error::StoredFeatures { .. }) if library.forget_damaged(&model, watch)? > 0 => {
+                library.refresh_index(&model, watch)
+            }
+            refreshed => refreshed,
+        };
+        match refreshed {
             // The photos are safe; the next run, or the next question, makes the index.
             Err(Error::Cancelled) => report.interrupted = true,
             done => done?,
@@ -190,8 +210,14 @@ pub fn sync(
     Ok(report)
 }
 
-/// Decides which model answers while a run with `model` lasts. Returns the one that stands in and goes on
-/// answering, if that is another; else the library answers with `model` from now on.
+/// Whether the folders are all that the library knows: what lacks features then cannot get them.
+fn all(library: &Library, visits: &[Visit]) -> Result<bool> {
+    let roots = library.catalog().roots()?;
+    Ok(roots.iter().all(|(_, path)| visits.iter().any(|visit| visit.scope.path() == *path)))
+}
+
+/// Decides which model answers while a run with `model` lasts. Returns the one that goes on answering, if that is another;
+/// else the library answers with `model` from now on.
 fn begin(
     library: &mut Library,
     model: ModelId,
@@ -208,8 +234,14 @@ fn begin(
         && before.id != model
     {
         let mut batch = library.catalog_mut().batch()?;
-        batch.use_model(before.id, Some(wanted))?;
+        batch.use_model(Some(before.id), Some(wanted))?;
         batch.commit()?;
+        return Ok(Some(before));
+    }
+    if let Some(before) = library.catalog().current_model()?
+        && before.id != model
+        && library.catalog().count_embedded(before.id)? > 0
+    {
         return Ok(Some(before));
     }
     answer_with(library, model, choice)?;
@@ -223,6 +255,6 @@ fn answer_with(library: &mut Library, model: ModelId, choice: &Choice) -> Result
         Choice::Made | Choice::Default => None,
     };
     let mut batch = library.catalog_mut().batch()?;
-    batch.use_model(model, wanted)?;
+    batch.use_model(Some(model), wanted)?;
     batch.commit()
 }

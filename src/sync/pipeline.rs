@@ -8,13 +8,13 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use super::claims::{Claims, lock};
-use super::plan::{Planner, Tally, Walked, Work};
+use super::plan::{Planner, Tally, Visit, Walked, Work};
 use super::profile::{Clock, Stage};
 use super::squares::Squares;
 use super::worker::{Square, work};
 use super::write::Writer;
 use super::{SyncOptions, SyncReport};
-use crate::catalog::{Catalog, ModelId, Scope};
+use crate::catalog::{Catalog, ModelId};
 use crate::embedding::{Features, InvalidVector};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -111,12 +111,12 @@ impl Shared<'_> {
     }
 }
 
-/// Runs the pipeline over all scopes and fills in the report.
+/// Runs the pipeline over all folders and fills in the report.
 pub(super) fn run(
     library: &mut Library,
     engine: &Engine,
     model: ModelId,
-    scopes: &[Scope],
+    visits: &[Visit],
     options: &SyncOptions,
     report: &mut SyncReport,
     watch: &Watch<'_>,
@@ -145,7 +145,9 @@ pub(super) fn run(
         failed: AtomicBool::new(false),
         watch,
     };
-    let mut writer = Writer::new(library.catalog_mut(), model, scopes, &claims, &clock, report)?;
+    let limits = engine.decoding().limits_mark();
+    let catalog = library.catalog_mut();
+    let mut writer = Writer::new(catalog, model, limits, &claims, &clock, report)?;
 
     let walked: Result<Vec<Option<Walked>>> = thread::scope(|threads| {
         let (work_tx, work_rx) = bounded::<Work>(WORK_AHEAD);
@@ -160,11 +162,12 @@ pub(super) fn run(
                 catalog: &plan_catalog,
                 model,
                 options,
+                limits,
                 work: work_tx,
                 tally: &shared.tally,
                 halted: &halted,
             };
-            scopes.iter().map(|scope| planner.walk(scope)).collect()
+            visits.iter().map(|visit| planner.walk(visit)).collect()
         });
         for _ in 0..readers {
             let (work, photos, news) = (work_rx.clone(), photo_tx.clone(), news_tx.clone());
@@ -197,7 +200,7 @@ pub(super) fn run(
         let walked = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(walked)
     });
-    writer.finish(walked?, watch.is_cancelled())?;
+    writer.finish(visits.iter().zip(walked?), watch.is_cancelled())?;
     let device = shared.session.get().map_or(Duration::ZERO, FeatureSession::busy);
     report.profile = clock.profile(workers, device);
     Ok(())

@@ -11,8 +11,9 @@ use crate::catalog::{Catalog, FileId, KnownFile, ModelId, RootId, Scope};
 use crate::error::{Error, Result};
 use crate::library::Library;
 use crate::photo::DECODER_VERSION;
+use crate::progress::Watch;
 use crate::record::{PathBytes, Skipped, SourceFile};
-use crate::scan::{self, Found, Listed};
+use crate::scan::{self, Found, Listed, Selection};
 
 /// Files that are found together, at most, and how many such chunks the walk may be ahead of the catalog.
 const LARGEST_CHUNK: usize = 1_024;
@@ -20,6 +21,13 @@ const CHUNKS_AHEAD: usize = 4;
 
 /// Files that one thread looks up, at least: fewer are not worth another.
 const FEW: usize = 64;
+
+/// A folder, and what is wanted of it.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) scope: Scope,
+    pub(super) selection: Selection,
+}
 
 /// A file that must be opened.
 #[derive(Debug, Clone)]
@@ -52,13 +60,14 @@ pub(super) struct Tally {
     work: AtomicU64,
 }
 
-/// Turns folders into scopes. Nothing is touched when one of them is missing or empty, unless it may
+/// Decides which folders are walked. Nothing is touched when one of them is missing or empty, unless it may
 /// be forgotten: a drive that is not connected must not empty the library.
 pub(super) fn enter(
     library: &mut Library,
     options: &SyncOptions,
     report: &mut SyncReport,
-) -> Result<Vec<Scope>> {
+    watch: &Watch<'_>,
+) -> Result<Vec<Visit>> {
     let catalog = library.catalog();
     let folders = if options.folders.is_empty() {
         let roots = catalog.roots()?;
@@ -74,44 +83,122 @@ pub(super) fn enter(
     for folder in folders {
         let resolved = resolve(&folder)?;
         let path = resolved.clone().unwrap_or(absolute(&folder)?);
-        let known = catalog.scope_of(&path)?;
-        let files = known.as_ref().map_or(Ok(0), |scope| catalog.count_files(scope))?;
-        match (resolved, known) {
-            (None, Some(scope)) if files > 0 && options.prune => gone.push(scope),
-            (None, Some(_)) if files > 0 => return Err(Error::RootMissing { path, files }),
-            (None, _) => {
-                let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(Error::io("open folder", &folder)(missing));
-            }
-            (Some(_), Some(scope)) if files > 0 && !holds_files(&scope, options) => {
-                if !options.prune {
-                    return Err(Error::RootEmpty { path, files });
+        match (catalog.scope_of(&path)?, resolved) {
+            (Some(scope), there) => match known(catalog, scope, there.is_some(), options)? {
+                Known::There => present.push(path),
+                Known::Gone(scope) => gone.push(scope),
+                Known::Nothing => return Err(missing(&folder)),
+            },
+            (None, None) => return Err(missing(&folder)),
+            (None, Some(path)) => {
+                for scope in roots_inside(catalog, &path)? {
+                    let there = resolve(&scope.root_path)?.is_some();
+                    if let Known::Gone(scope) = known(catalog, scope, there, options)? {
+                        gone.push(scope);
+                    }
                 }
-                gone.push(scope);
+                present.push(path);
             }
-            (Some(path), _) => present.push(path),
         }
     }
-    // Outer folders first, so that an inner one is found to be part of it.
-    present.sort();
-    present.dedup();
-    let mut scopes: Vec<Scope> = Vec::new();
     let catalog = library.catalog_mut();
-    for path in present {
-        if scopes.iter().any(|scope| path.starts_with(scope.path())) {
-            continue;
-        }
-        let known = catalog.scope_of(&path)?;
-        let mut batch = catalog.batch()?;
-        scopes.push(batch.enter(&path, known)?);
-        batch.commit()?;
-    }
     let mut batch = catalog.batch()?;
     for scope in gone {
         report.removed += batch.forget(&scope)?;
     }
     batch.commit()?;
-    Ok(scopes)
+    // Outer folders first, so that an inner one is found to be part of it.
+    present.sort();
+    present.dedup();
+    let mut visits: Vec<Visit> = Vec::new();
+    for path in present {
+        if visits.iter().any(|visit| path.starts_with(visit.scope.path())) {
+            continue;
+        }
+        let visit = visit(catalog, &path, options)?;
+        if options.selection.is_none() && !visit.selection.is_default() {
+            let Visit { scope, selection } = &visit;
+            watch.note(format!("{}: {selection}, as before", scope.root_path.display()));
+        }
+        visits.push(visit);
+    }
+    Ok(visits)
+}
+
+/// Makes a folder part of the library, with what is wanted of it: what is said in this run, else what was said before, of
+/// the folder or of those in it.
+fn visit(catalog: &mut Catalog, path: &Path, options: &SyncOptions) -> Result<Visit> {
+    let known = catalog.scope_of(path)?;
+    let mut kept = match &known {
+        Some(scope) => kept_selection(catalog, scope.root)?,
+        None => Selection::default(),
+    };
+    if known.is_none() {
+        for inner in roots_inside(catalog, path)? {
+            let below = inner.root_path.strip_prefix(path).unwrap_or(&inner.root_path);
+            let selection = kept_selection(catalog, inner.root)?;
+            // They were patterns before.
+            let _ = kept.leave_out_too(&selection, below);
+        }
+    }
+    let mut batch = catalog.batch()?;
+    let scope = batch.enter(path, known)?;
+    let selection = match &options.selection {
+        Some(said) => Selection { said_of: scope.below.clone(), ..said.clone() },
+        None => kept,
+    };
+    if scope.below.as_os_str().is_empty() {
+        let text = serde_json::to_string(&selection).expect("a selection is plain data");
+        batch.keep_selection(scope.root, (!selection.is_default()).then_some(text.as_str()))?;
+    }
+    batch.commit()?;
+    Ok(Visit { scope, selection })
+}
+
+/// What was said of a root; where that cannot be read, as after somebody wrote into the catalog, nothing.
+fn kept_selection(catalog: &Catalog, root: RootId) -> Result<Selection> {
+    let kept = catalog.selection_of(root)?;
+    Ok(kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+fn missing(folder: &Path) -> Error {
+    Error::io("open folder", folder)(std::io::Error::from(std::io::ErrorKind::NotFound))
+}
+
+/// What there is of a scope that lies in a root.
+enum Known {
+    There,
+    /// It is to be forgotten.
+    Gone(Scope),
+    /// It is not there and nothing of it is known: somebody mistyped.
+    Nothing,
+}
+
+/// Looks whether a scope holds files; `is_there` tells whether it is there. What would take files out of the results must be
+/// allowed; a root that is gone and has none is forgotten, so that it does not stand in the way of the others.
+fn known(catalog: &Catalog, scope: Scope, is_there: bool, options: &SyncOptions) -> Result<Known> {
+    if is_there && holds_files(&scope) {
+        return Ok(Known::There);
+    }
+    let (path, files) = (scope.path(), catalog.count_files(&scope)?);
+    let is_root = scope.below.as_os_str().is_empty();
+    let is_named = !options.folders.is_empty();
+    match (is_there, files) {
+        (_, 1..) if options.prune => Ok(Known::Gone(scope)),
+        (false, 1..) => Err(Error::RootMissing { path, files }),
+        (true, 1..) => Err(Error::RootEmpty { path, files }),
+        (_, 0) if is_root && (options.prune || !(is_there || is_named)) => Ok(Known::Gone(scope)),
+        // It may be filled yet.
+        (true, 0) => Ok(Known::There),
+        (false, 0) => Ok(Known::Nothing),
+    }
+}
+
+/// The roots that lie inside a folder that is none.
+fn roots_inside(catalog: &Catalog, folder: &Path) -> Result<Vec<Scope>> {
+    let inside = catalog.roots()?.into_iter().filter(|(_, path)| path.starts_with(folder));
+    let scope = |(root, root_path)| Scope { root, root_path, below: PathBuf::new() };
+    Ok(inside.map(scope).collect())
 }
 
 /// The folder with links resolved; `None` when it is not there.
@@ -128,8 +215,10 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
     std::path::absolute(folder).map_err(Error::io("find", folder))
 }
 
-fn holds_files(scope: &Scope, options: &SyncOptions) -> bool {
-    scan::walk(&scope.root_path, &scope.below, &options.selection).next().is_some()
+/// Whether there is any file, wanted or not: what is left out by a person's word is not lost.
+fn holds_files(scope: &Scope) -> bool {
+    let all = Selection { follow_links: true, ..Selection::default() };
+    scan::walk(&scope.root_path, &scope.below, &all).next().is_some()
 }
 
 /// Decides what must be opened.
@@ -137,6 +226,8 @@ pub(super) struct Planner<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) model: ModelId,
     pub(super) options: &'a SyncOptions,
+    /// [`crate::photo::DecodeOptions::limits_mark`].
+    pub(super) limits: u32,
     /// What must be opened goes here.
     pub(super) work: Sender<Work>,
     pub(super) tally: &'a Tally,
@@ -144,10 +235,9 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Walks a scope and sends what must be opened; the rest is counted. `None` when it was ended early:
+    /// Walks a folder and sends what must be opened; the rest is counted. `None` when it was ended early:
     /// then nothing may be concluded from what was not seen.
-    pub(super) fn walk(&self, scope: &Scope) -> Result<Option<Walked>> {
-        let selection = &self.options.selection;
+    pub(super) fn walk(&self, Visit { scope, selection }: &Visit) -> Result<Option<Walked>> {
         std::thread::scope(|threads| {
             let (ahead, found) = bounded(CHUNKS_AHEAD);
             // The system looks up files while the catalog looks up what is known of others.
@@ -183,7 +273,8 @@ impl Planner<'_> {
                     walked.unchanged += 1;
                 }
                 Some(KnownFile::Skipped { size, mtime_ns, decoder, worth_telling })
-                    if (size, mtime_ns, decoder) == (file.size, file.mtime_ns, DECODER_VERSION)
+                    if (size, mtime_ns) == (file.size, file.mtime_ns)
+                        && [DECODER_VERSION, self.limits].contains(&decoder)
                         && !self.options.retry_skipped =>
                 {
                     walked.skipped_before += u64::from(worth_telling);

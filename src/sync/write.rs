@@ -10,14 +10,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::SyncReport;
 use super::claims::Claims;
 use super::pipeline::{News, Outcome, What};
-use super::plan::{Tally, Walked, Work};
+use super::plan::{Tally, Visit, Walked, Work};
 use super::profile::{Clock, Stage};
-use crate::catalog::{Batch, Catalog, FileId, ModelId, Scope, Skip};
+use crate::catalog::{Batch, Catalog, FileId, ModelId, OtherFile, Skip};
 use crate::embedding::{Features, InvalidVector};
 use crate::error::{Error, Result};
 use crate::photo::{DECODER_VERSION, Unreadable};
 use crate::progress::{Event, Watch};
 use crate::record::{ContentHash, ImageId, PathBytes, PhotoFacts, Skipped};
+use crate::scan;
 
 /// How long outcomes wait for company, and so how much work a power cut costs: a transaction waits for the disk, and
 /// writes a page once however much of it is new.
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(1_000);
 pub(super) struct Writer<'a> {
     catalog: &'a mut Catalog,
     model: ModelId,
-    scopes: &'a [Scope],
+    /// [`crate::photo::DecodeOptions::limits_mark`].
+    limits: u32,
     claims: &'a Claims,
     clock: &'a Clock,
     report: &'a mut SyncReport,
@@ -70,13 +72,14 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         catalog: &'a mut Catalog,
         model: ModelId,
-        scopes: &'a [Scope],
+        limits: u32,
         claims: &'a Claims,
         clock: &'a Clock,
         report: &'a mut SyncReport,
     ) -> Result<Self> {
         let newest_before = catalog.newest_file()?;
-        Ok(Self { catalog, model, scopes, claims, clock, report, newest_before, failure: None })
+        let failure = None;
+        Ok(Self { catalog, model, limits, claims, clock, report, newest_before, failure })
     }
 
     /// Writes outcomes until all senders are gone.
@@ -148,7 +151,7 @@ impl<'a> Writer<'a> {
                     settled.push((hash, Settled::Image(image)));
                 }
                 What::Skipped { hash, reason } => {
-                    let skip = Left::from(&reason);
+                    let skip = Left::new(&reason, self.limits);
                     leave_out(&mut batch, self.report, &work, &skip)?;
                     settled.extend(hash.map(|hash| (hash, Settled::LeftOut(skip))));
                 }
@@ -189,9 +192,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Forgets what the walks did not come upon, and completes the report.
-    pub(super) fn finish(self, walked: Vec<Option<Walked>>, cancelled: bool) -> Result<()> {
+    pub(super) fn finish<'v>(
+        self,
+        walked: impl Iterator<Item = (&'v Visit, Option<Walked>)>,
+        cancelled: bool,
+    ) -> Result<()> {
         let mut batch = self.catalog.batch()?;
-        for (scope, walked) in self.scopes.iter().zip(walked) {
+        for (Visit { scope, .. }, walked) in walked {
             let Some(walked) = walked else { continue };
             self.report.unchanged += walked.unchanged;
             self.report.skipped_before += walked.skipped_before;
@@ -225,17 +232,20 @@ struct Left {
     content_seen: bool,
 }
 
-impl From<&Unreadable> for Left {
-    fn from(reason: &Unreadable) -> Self {
-        // Rights, cables and installed libraries change without the file changing: such a file is tried
-        // every time.
-        let unread = matches!(reason, Unreadable::Io(_));
-        let transient = unread || matches!(reason, Unreadable::NeedsLibrary { .. });
+impl Left {
+    fn new(reason: &Unreadable, limits: u32) -> Self {
+        let decoder = match reason {
+            // Rights, cables and installed libraries change without the file changing: such a file is tried
+            // every time.
+            Unreadable::Io(_) | Unreadable::NeedsLibrary { .. } => 0,
+            Unreadable::TooLarge { .. } | Unreadable::TooMuchMemory { .. } => limits,
+            _ => DECODER_VERSION,
+        };
         Self {
             reason: reason.to_string(),
-            decoder: if transient { 0 } else { DECODER_VERSION },
+            decoder,
             worth_telling: !matches!(reason, Unreadable::NotAPhoto),
-            content_seen: !unread,
+            content_seen: !matches!(reason, Unreadable::Io(_)),
         }
     }
 }
@@ -286,8 +296,12 @@ fn link(
         Some(_) => report.updated += 1,
         None => {
             let others = batch.older_files(image, work.root, &work.file.relative, newest_before)?;
-            // A file that moved leaves one old path behind; a copy leaves none.
-            match others.into_iter().find(|other| is_gone(&other.path)) {
+            // A file that moved leaves one old path behind; a copy leaves none, and what lies on a drive that is away
+            // moved nowhere: where it is mounted, an empty folder remains.
+            let has_moved = |other: &OtherFile| {
+                is_gone(&other.path) && !scan::is_empty(&other.root).unwrap_or(false)
+            };
+            match others.into_iter().find(has_moved) {
                 Some(old) => {
                     batch.unlink(old.id)?;
                     report.moved += 1;

@@ -235,6 +235,80 @@ fn a_root_that_is_missing_or_empty_is_refused_unless_pruned() {
 }
 
 #[test]
+fn a_drive_that_is_away_loses_nothing_to_the_folder_around_it_or_to_a_copy() {
+    let sandbox = Sandbox::new();
+    let drive = sandbox.photos("mnt/usb", 3);
+    sandbox.photo("mnt/other.jpg", 9);
+    sandbox.index(&["mnt/usb"]);
+    fs::rename(&drive, sandbox.path("away")).unwrap();
+    fs::create_dir(&drive).unwrap();
+    sandbox.run(&["index", "mnt"]).exits(1).says("usb is empty; 3 files of it are indexed");
+    fs::create_dir(sandbox.path("copy")).unwrap();
+    for name in ["0.jpg", "1.jpg"] {
+        fs::copy(sandbox.path("away").join(name), sandbox.path("copy").join(name)).unwrap();
+    }
+    assert_eq!(counts(&sandbox.index(&["copy"])), [("added", 2)]);
+    fs::remove_dir(&drive).unwrap();
+    sandbox.run(&["index", "mnt"]).exits(1).says("usb is missing; 3 files of it are indexed");
+    let pruned = sandbox.index(&["mnt", "--prune"]);
+    assert_eq!(counts(&pruned), [("added", 1), ("removed", 3), ("embedded", 1)]);
+}
+
+#[test]
+fn a_folder_that_was_renamed_does_not_stand_in_the_way_of_the_others() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.photos("old", 3);
+    fs::write(dir.join("bad.jpg"), "no picture").unwrap();
+    sandbox.index(&["old"]);
+    fs::rename(&dir, sandbox.path("new")).unwrap();
+    assert_eq!(counts(&sandbox.index(&["new"])), [("moved", 3), ("skipped", 1)]);
+    sandbox.run(&["index", "old"]).exits(1).says("cannot open folder old");
+    assert_eq!(counts(&sandbox.index(&[])), [("unchanged", 3), ("skipped", 1)]);
+    let status = sandbox.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["catalog"]["roots"].as_array().map(Vec::len), Some(1));
+    assert_eq!(status["catalog"]["counts"]["skipped"], 1);
+}
+
+#[test]
+fn what_was_over_a_limit_is_looked_at_again_with_another() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.photos("photos", 2);
+    let large = dir.join("1.jpg");
+    let padding = vec![0; 3_000_000];
+    fs::write(&large, [fs::read(&large).unwrap(), padding].concat()).unwrap();
+    let limited = ["photos", "--max-memory", "1"];
+    assert_eq!(counts(&sandbox.index(&limited)), [("added", 1), ("skipped", 1), ("embedded", 1)]);
+    // It is not read over and over.
+    let again = sandbox.index(&limited);
+    assert_eq!(counts(&again), [("unchanged", 1), ("skipped", 1)]);
+    assert_eq!(again["skipped_files"].as_array().map(Vec::len), Some(0));
+    let summary = sandbox.index(&["--max-memory", "100"]);
+    assert_eq!(counts(&summary), [("added", 1), ("unchanged", 1), ("embedded", 1)]);
+}
+
+#[test]
+fn damaged_features_cost_one_photo_and_only_until_the_next_run() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 4);
+    sandbox.index(&["photos"]);
+    let catalog = sandbox.path("home/data/likeness/catalog.sqlite");
+    let damaged = rusqlite::Connection::open(catalog).unwrap();
+    damaged.execute("UPDATE embeddings SET features = zeroblob(8) WHERE image_id = 2", []).unwrap();
+    drop(damaged);
+    sandbox
+        .run(&["find", "id:2"])
+        .exits(1)
+        .says("hint: `likeness rebuild` leaves such features out");
+    let run = sandbox.run(&["rebuild"]).exits(0);
+    assert!(run.text().starts_with("3 images"), "{run}");
+    run.says("the stored features of 1 images were damaged and are forgotten");
+    let hits = sandbox.run(&["find", "id:1", "--format", "jsonl"]).exits(0).text();
+    assert_eq!(hits.lines().count(), 3);
+    assert_eq!(counts(&sandbox.index(&[])), [("added", 1), ("unchanged", 3), ("embedded", 1)]);
+    sandbox.run(&["find", "id:2"]).exits(0);
+}
+
+#[test]
 fn a_folder_inside_an_indexed_one_is_part_of_it() {
     let sandbox = Sandbox::new();
     sandbox.photos("photos/inner", 2);

@@ -1,6 +1,7 @@
 //! likeness as its users meet it: through the binary, in a temporary folder. One file a command.
 #![expect(clippy::unwrap_used, reason = "these are all tests")]
 
+mod choice;
 mod consumers;
 mod devices;
 mod examples;
@@ -17,6 +18,7 @@ mod real;
 mod remote;
 mod runtime;
 mod sandbox;
+mod selection;
 mod shared;
 mod starter;
 mod status;

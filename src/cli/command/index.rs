@@ -35,7 +35,8 @@ Examples:
   likeness index ~/Photos --json --progress json
 
 Names that begin with a dot, @eaDir, node_modules and the like are left out; --hidden
-takes them too.
+takes them too. What --exclude, --hidden and --follow-links say of a DIR is kept for
+later runs that name none of them; `likeness status` shows it.
 Exit code 3 means: finished, but some files were skipped. See: likeness status --skipped")]
 pub(crate) struct Args {
     /// The folders, walked to their ends [default: all that were indexed before]
@@ -53,6 +54,10 @@ pub(crate) struct Args {
     /// Follow symbolic links; loops are found
     #[arg(long)]
     follow_links: bool,
+
+    /// Take what is wanted by default again: forget what these three options said of the folders before
+    #[arg(long, conflicts_with_all = ["exclude", "hidden", "follow_links"])]
+    forget_selection: bool,
 
     /// Forget the photos of a DIR that is missing or empty
     #[arg(long)]
@@ -102,6 +107,13 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let exclude = Exclude::new(&args.exclude).unwrap_or_else(|error| usage(&error));
+    let selection = Selection {
+        hidden: args.hidden,
+        follow_links: args.follow_links,
+        exclude,
+        ..Selection::default()
+    };
+    let is_said = args.forget_selection || !selection.is_default();
     let watch = context.watch();
     let mut library = Library::open(&context.library)?;
     let (network, choice) = network(args.model.as_deref(), &library, context)?;
@@ -113,7 +125,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         engine.runtime(&watch)?;
     }
     let mut options = SyncOptions {
-        selection: Selection { hidden: args.hidden, follow_links: args.follow_links, exclude },
+        selection: is_said.then_some(selection),
         prune: args.prune,
         retry_skipped: args.retry_skipped,
         choice,
@@ -125,7 +137,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let report = sync::sync(&mut library, &engine, &options, &watch)?;
     let summary = Summary { report, model: engine.network().name.clone() };
     if let Some(handover) = &summary.report.handover {
-        watch.note(stand_in::handover(handover, &summary.model));
+        watch.note(stand_in::handover(handover, &summary.model, args.model.as_deref()));
     }
     let mut out = context.stdout();
     match args.json {

@@ -52,9 +52,10 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let library = Library::open_existing(&context.library)?;
+    let mut library = Library::open_existing(&context.library)?;
     let _lock = library.lock()?;
     let model = library.model(args.model.as_deref())?;
+    library.forget_damaged(&model, &context.watch())?;
     let mut params = library.index_params(&model).unwrap_or_default();
     params.recall = args.recall.unwrap_or(params.recall);
     params.code_width = args.code_width.map_or(params.code_width, |CodeWidth(width)| width);

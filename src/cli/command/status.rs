@@ -8,6 +8,7 @@ use likeness::index::{Calibration, Coding, Search};
 use likeness::library::{IndexState, Library, StandIn};
 use likeness::query::SearchCheck;
 use likeness::runtime::{self, Device};
+use likeness::scan::Selection;
 use serde_json::{Value, json};
 
 use super::runtime::{device, driver_json, summary};
@@ -28,8 +29,8 @@ pub(crate) struct Args {
     #[arg(long)]
     skipped: bool,
 
-    /// Read the whole search index, and compare it with an exact search on a sample; exit code 1 when it is
-    /// damaged or misses too much
+    /// Read catalog and search index whole, and compare the latter with an exact search on a sample; exit code 1
+    /// when one is damaged or too much is missed
     #[arg(long, conflicts_with = "skipped")]
     check: bool,
 
@@ -92,6 +93,20 @@ const TOLERANCE: f64 = 0.01;
 
 fn check(library: &Library, as_json: bool, context: &Context) -> anyhow::Result<Exit> {
     let watch = context.watch();
+    if let Some(damage) = library.catalog().damage()? {
+        let mut out = context.stdout();
+        match as_json {
+            true => out.json(&json!({ "good": false, "reason": format!("catalog: {damage}") }))?,
+            false => writeln!(
+                out,
+                "catalog    {}",
+                damage.trim_start_matches("*** in database main ***").trim()
+            )?,
+        }
+        out.flush()?;
+        watch.note("the catalog is damaged: restore the library folder from a backup, or index into a fresh `--library`");
+        return Ok(Exit::Failed);
+    }
     let model = library.model(None)?;
     let checked = library.check_search(&model, SAMPLE, 1, &watch)?;
     let good = checked.as_ref().is_ok_and(|c| c.recall >= c.wanted - TOLERANCE && c.lost == 0);
@@ -177,7 +192,7 @@ impl State {
         let roots = self
             .roots
             .iter()
-            .map(|root| json!({ "path": root.path.to_string_lossy(), "files": root.files }));
+            .map(|root| json!({ "path": root.path.to_string_lossy(), "files": root.files, "selection": selection(root) }));
         let models = self.models.iter().map(|(model, embedded)| {
             json!({
                 "name": model.name,
@@ -201,7 +216,8 @@ impl State {
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let Counts { files, images, orphans, skipped } = self.counts;
         for root in &self.roots {
-            writeln!(out, "folder     {} ({} files)", root.path.display(), root.files)?;
+            let selection = selection(root).map(|wanted| format!(", {wanted}")).unwrap_or_default();
+            writeln!(out, "folder     {} ({} files{selection})", root.path.display(), root.files)?;
         }
         writeln!(out, "photos     {files} files, {images} different images, {skipped} skipped")?;
         if orphans > 0 {
@@ -227,6 +243,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What was said of a folder, where that is not what happens anyway.
+fn selection(root: &RootRecord) -> Option<Selection> {
+    serde_json::from_str(root.selection.as_deref()?).ok()
 }
 
 fn index_json(state: &IndexState) -> Value {

@@ -1,0 +1,50 @@
+//! Which model answers when a person chose another.
+
+use serde_json::Value;
+
+use crate::sandbox::{Run, Sandbox};
+use crate::tiny_network;
+
+fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
+    Run::of(sandbox.command(args).env("LIKENESS_MIRROR", tiny_network::mirror()))
+}
+
+/// The model that answers.
+fn model(sandbox: &Sandbox) -> Value {
+    run(sandbox, &["status", "--json"]).exits(0).json()["catalog"]["model"].clone()
+}
+
+#[test]
+fn one_that_was_not_through_all_photos_does_not_answer() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 5);
+    sandbox.photos("more", 2);
+    run(&sandbox, &["index", "photos", "more", "--model", "starter"]).exits(0);
+    let part = run(&sandbox, &["index", "more", "--model", "tiny"]).exits(0);
+    part.says("starter answers until tiny has features of all images, too")
+        .says("`likeness index --model tiny` goes on");
+    assert_eq!(model(&sandbox), "starter");
+    // Without a name the library goes on with what answers.
+    let summary = run(&sandbox, &["index", "--json"]).exits(0).json();
+    assert_eq!((&summary["model"], &summary["embedded"]), (&"starter".into(), &0.into()));
+    assert_eq!(run(&sandbox, &["index", "--model", "tiny"]).exits(0).stderr, "");
+    assert_eq!(model(&sandbox), "tiny");
+}
+
+#[test]
+fn a_run_that_fails_leaves_the_one_that_answers() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 3);
+    // Neither in a library that has features of another, nor in an empty one.
+    for first in [None, Some("starter")] {
+        if let Some(first) = first {
+            run(&sandbox, &["index", "photos", "--model", first]).exits(0);
+        }
+        run(&sandbox, &["index", "photos/typo", "--model", "tiny"]).exits(1);
+        assert_eq!(model(&sandbox), first.map_or(Value::Null, Value::from));
+        let broken = ["index", "photos", "--model", "tiny", "--onnxruntime", "photos/0.jpg"];
+        run(&sandbox, &broken).exits(1);
+        assert_eq!(model(&sandbox), first.map_or(Value::Null, Value::from));
+    }
+    run(&sandbox, &["find", "id:1"]).exits(0);
+}

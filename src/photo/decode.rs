@@ -317,6 +317,12 @@ pub(super) mod tests {
         }
     }
 
+    /// A picture that the reference has decoded, too.
+    pub(in crate::photo) fn golden(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/golden/");
+        std::fs::read(format!("{folder}{name}")).unwrap()
+    }
+
     fn decode_default(photo: &PhotoBytes, size: u32) -> Result<Photo, Unreadable> {
         decode(photo, &square(size), &DecodeOptions::default())
     }

@@ -3,12 +3,15 @@
 //! Such a picture is coded in sizes, each half of the next. Of a large one only as much is decoded as is looked at:
 //! of 100 megapixels 1.6, in a twelfth of the time and with a thirtieth of the memory.
 
+mod codestream;
+
 use hayro_jpeg2000::{
     ColorSpace, DecodeError, DecodeSettings, DecoderContext, DecodingError, FormatError, Image,
     MarkerError,
 };
 use image::{DynamicImage, ImageBuffer};
 
+use self::codestream::{START, Structure};
 use super::boxes::boxes;
 use super::decode::{Metadata, Raster};
 use super::image_rs::WHOLE;
@@ -23,6 +26,17 @@ const XMP: &[u8; 16] = b"\xbe\x7a\xcf\xcb\x97\xa9\x42\xe8\x9c\x71\x99\x94\x91\xe
 
 /// Bytes that a sample takes while it is decoded: of 12 and of 100 megapixels in colour 24 a pixel were seen.
 const SAMPLE_BYTES: u64 = 9;
+
+/// Bytes that a code block of the tile that is decoded takes, whatever its size: 150 were seen; and that a tile takes
+/// before, of each component.
+const BLOCK_BYTES: u64 = 160;
+const TILE_BYTES: u64 = 1_000;
+
+/// Their numbers have 16 bits.
+const MOST_TILES: u64 = 1 << 16;
+
+/// A file of a few bytes can ask for as many blocks as samples. Of 500 megapixels in blocks of 16 x 16 there are 8 million.
+const MOST_BLOCKS: u64 = 1 << 26;
 
 /// Whether it is a file of boxes, or what such a file has in one of them.
 pub(super) fn is_jp2(head: &[u8]) -> bool {
@@ -41,8 +55,12 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let whole = open(None)?;
     let size = (whole.width(), whole.height());
     wanted.check_size(size)?;
-    if !is_complete(bytes) {
+    let structure = codestream(bytes).and_then(Structure::read);
+    let Some(Structure { is_complete: true, tiles, blocks }) = structure else {
         return Err(Unreadable::Truncated { format: FORMAT });
+    };
+    if tiles > MOST_TILES || tiles.saturating_mul(blocks) > MOST_BLOCKS {
+        return Err(rare(format!("{tiles} tiles of {blocks} code blocks")));
     }
     let colours = usize::from(whole.color_space().num_channels());
     let channels = colours + usize::from(whole.has_alpha());
@@ -55,9 +73,9 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let is_small = wanted.mode == DecodeMode::Exact && bytes_of(&whole) <= WHOLE;
     let least = wanted.least_side();
     let picture = if is_small { whole } else { open(Some((least, least)))? };
-    // How code blocks lie in the file is about as much as the file.
-    let _permit = wanted.room_for(bytes_of(&picture) * SAMPLE_BYTES + bytes.len() as u64)?;
+    let of_tiles = blocks * BLOCK_BYTES + tiles * channels as u64 * TILE_BYTES;
     let decoded_size = (picture.width(), picture.height());
+    let _permit = wanted.room_for(bytes_of(&picture) * SAMPLE_BYTES + of_tiles)?;
     let mut context = DecoderContext::default();
     let samples = picture.decode(&mut context).map_err(reason)?.data_u8();
     drop(context);
@@ -115,43 +133,18 @@ fn metadata(bytes: &[u8]) -> Metadata {
     Metadata { exif: uuid(EXIF), xmp: uuid(XMP), icc: None }
 }
 
-/// Start of the codestream, and of its size.
-const START: &[u8] = b"\xff\x4f\xff\x51";
-/// Start of a part of a tile, and end of all.
-const PART: [u8; 2] = [0xff, 0x90];
-const END: [u8; 2] = [0xff, 0xd9];
-
-/// Whether all parts of tiles are there that the codestream tells of, and its end. The decoder makes what it can of one
-/// that was cut: any number of bytes of JPEG 2000 are some picture.
-fn is_complete(bytes: &[u8]) -> bool {
-    let in_box = || boxes(bytes).find(|found| &found.kind == b"jp2c").map(|found| found.content);
-    let codestream = if bytes.starts_with(START) { Some(bytes) } else { in_box() };
-    codestream.and_then(|codestream| codestream.get(2..)).is_some_and(is_followed_by_end)
+/// The box of the codestream, or all where it is by itself.
+fn codestream(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes.starts_with(START) {
+        true => Some(bytes),
+        false => last_box(bytes),
+    }
 }
 
-/// The same from behind the first marker on.
-fn is_followed_by_end(mut rest: &[u8]) -> bool {
-    loop {
-        let Some((marker, after)) = rest.split_first_chunk::<2>() else { return false };
-        let length = match *marker {
-            END => return true,
-            // Index (2), length from the marker on (4), and two bytes more.
-            PART => match after.get(4..8).and_then(|length| length.first_chunk::<4>()) {
-                // To the end, whatever is behind that.
-                Some([0, 0, 0, 0]) => return memchr::memmem::rfind(after, &END).is_some(),
-                Some(length) => u32::from_be_bytes(*length) as usize,
-                None => return false,
-            },
-            _ => match after.first_chunk::<2>() {
-                Some(length) => 2 + usize::from(u16::from_be_bytes(*length)),
-                None => return false,
-            },
-        };
-        match rest.get(length.max(2)..) {
-            Some(behind) => rest = behind,
-            None => return false,
-        }
-    }
+/// What the box of the codestream holds; of several the last, as the decoder has it.
+fn last_box(bytes: &[u8]) -> Option<&[u8]> {
+    let found = boxes(bytes).filter(|found| &found.kind == b"jp2c").last();
+    found.map(|found| found.content)
 }
 
 fn reason(error: DecodeError) -> Unreadable {
@@ -173,13 +166,8 @@ fn rare(reason: String) -> Unreadable {
 mod tests {
     use super::*;
     use crate::network::sample;
-    use crate::photo::decode::tests::wanted;
+    use crate::photo::decode::tests::{golden, wanted};
     use crate::photo::{DecodeOptions, from_bytes};
-
-    fn golden(name: &str) -> Vec<u8> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/golden/");
-        std::fs::read(format!("{folder}{name}")).unwrap()
-    }
 
     #[test]
     fn every_cut_is_refused() {

@@ -123,12 +123,7 @@ fn raw<P: image::Pixel<Subpixel = u8>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::photo::decode::tests::wanted;
-
-    fn golden(name: &str) -> Vec<u8> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/golden/");
-        std::fs::read(format!("{folder}{name}")).unwrap()
-    }
+    use crate::photo::decode::tests::{golden, wanted};
 
     #[test]
     fn every_cut_is_refused() {

@@ -15,6 +15,7 @@ use super::mirror::Mirror;
 use super::starter;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
+use crate::record::lossy;
 
 /// Where a [`ModelStore`] looks.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ pub struct Listed {
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// On this machine, in this file.
-    Installed(PathBuf),
+    Installed(#[serde(serialize_with = "lossy")] PathBuf),
     /// In this program.
     BuiltIn,
     /// In the mirror; taken from there when it is asked for.

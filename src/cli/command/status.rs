@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut out = context.stdout();
     if args.json {
         out.json(&json!({
-            "library": context.library,
+            "library": context.library.to_string_lossy(),
             "exists": state.is_some(),
             "catalog": state.as_ref().map(State::to_json),
             "runtime": match &runtime {
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 Err(error) => json!({ "found": null, "error": error.to_string() }),
             },
             "driver": driver_json(),
-            "data": context.data,
+            "data": context.data.to_string_lossy(),
         }))?;
         out.flush()?;
         return Ok(Exit::Done);
@@ -126,11 +126,7 @@ fn list_skipped(
     let skipped = library.map_or(Ok(Vec::new()), |library| library.catalog().skipped())?;
     let mut out = context.stdout();
     if as_json {
-        let files: Vec<Value> = skipped
-            .iter()
-            .map(|file| json!({ "path": file.path.to_string_lossy(), "reason": file.reason }))
-            .collect();
-        out.json(&files)?;
+        out.json(&skipped)?;
     } else {
         for file in &skipped {
             writeln!(out, "{}: {}", file.path.display(), file.reason)?;

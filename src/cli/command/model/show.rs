@@ -1,6 +1,7 @@
 //! `likeness model show`.
 
 use std::io::Write;
+use std::path::Path;
 
 use likeness::model::{ModelEntry, ModelFile, ModelStore, NetworkFacts};
 use serde_json::json;
@@ -32,7 +33,7 @@ pub(super) fn show(
             "description": entry.description,
             "licence": entry.licence,
             "installed": here.is_some(),
-            "path": file.and_then(ModelFile::path),
+            "path": file.and_then(ModelFile::path).map(Path::to_string_lossy),
             "built_in": file.is_some_and(|file| file.path().is_none()),
             "bytes": entry.bytes,
             "sha256": entry.sha256,

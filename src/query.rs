@@ -155,16 +155,29 @@ impl Library {
         options: &FindOptions,
         watch: &Watch<'_>,
     ) -> Result<Vec<Match>> {
-        let mut search = self.prepare_search(model, options, watch)?;
+        let search = self.prepare_search(model, options, watch)?;
         match self.answer(&search, query, &[]) {
             // Damage that shows only where a search comes by.
             Err(Error::IndexUnreadable { source, .. }) => {
-                let index = self.mend_index(model, &source, watch)?;
-                search.indexed = Some(self.indexed(model, index, search.passing.as_ref())?);
-                self.answer(&search, query, &[])
+                self.answer(&self.mend_search(&search, &source, watch)?, query, &[])
             }
             answer => answer,
         }
+    }
+
+    /// Makes the index of a search again from the catalog, for the `reason` that [`Error::IndexUnreadable`] has, and
+    /// gives the same search of it.
+    ///
+    /// # Errors
+    /// As [`Library::find`].
+    pub fn mend_search(
+        &self,
+        search: &Search,
+        reason: &impl std::fmt::Display,
+        watch: &Watch<'_>,
+    ) -> Result<Search> {
+        self.mend_index(&search.model, reason, watch)?;
+        self.prepare_search(&search.model, &search.options, watch)
     }
 
     /// Makes a search ready, so that many questions open the index and apply the filter once. It is of
@@ -222,7 +235,7 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Catalog`], [`Error::StoredFeatures`]; [`Error::IndexUnreadable`] when the index turns out to
-    /// be damaged: then [`Library::rebuild_index`] makes another.
+    /// be damaged: then [`Library::mend_search`] makes another.
     pub fn answer(
         &self,
         search: &Search,

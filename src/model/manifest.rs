@@ -47,6 +47,9 @@ pub struct ModelEntry {
     /// How it was made, when it is another model in 8 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantised: Option<Quantisation>,
+    /// Whether somebody said at an import what is said here: then it holds for this model, and not for its file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 /// How a model in 8 bits was made, and how it did on the machine that made it.

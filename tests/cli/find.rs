@@ -112,6 +112,26 @@ fn bytes_on_stdin_are_a_query() {
 }
 
 #[test]
+fn stdin_is_read_no_further_than_memory_allows() {
+    use std::io::Write;
+    let sandbox = indexed(1);
+    let mut command = sandbox.command(&["find", "-", "--max-memory", "1"]);
+    let (input, mut feed) = std::io::pipe().unwrap();
+    let photo = fs::read(sandbox.path("photos/0.jpg")).unwrap();
+    let fed = std::thread::spawn(move || {
+        feed.write_all(&photo).unwrap();
+        (0..64).take_while(|_| feed.write_all(&[0; 1 << 20]).is_ok()).count()
+    });
+    let run = Run::of(command.stdin(input)).exits(1);
+    run.says(
+        "cannot search with stdin: it gives more than a picture may take: 1 MB (--max-memory)",
+    );
+    // It keeps the reading end.
+    drop(command);
+    assert!(fed.join().unwrap() < 8);
+}
+
+#[test]
 fn rankings_show_the_same_photos_in_another_order() {
     let sandbox = indexed(40);
     let ids = |rank: &str| {

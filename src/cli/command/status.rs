@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::runtime::{device, driver_json, summary};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::render::shown;
 use crate::cli::stand_in;
 
 /// Show what the library holds: folders, counts, model, runtime, search index.
@@ -68,7 +69,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         out.flush()?;
         return Ok(Exit::Done);
     }
-    writeln!(out, "library    {}", context.library.display())?;
+    writeln!(out, "library    {}", shown(context.library.display()))?;
     match &state {
         None => writeln!(out, "           nothing is there yet; begin with `likeness index DIR`")?,
         Some(state) => state.print(&mut out)?,
@@ -129,7 +130,7 @@ fn list_skipped(
         out.json(&skipped)?;
     } else {
         for file in &skipped {
-            writeln!(out, "{}: {}", file.path.display(), file.reason)?;
+            writeln!(out, "{}", shown(format_args!("{}: {}", file.path.display(), file.reason)))?;
         }
         if skipped.is_empty() {
             context.watch().note("nothing was skipped");
@@ -197,7 +198,7 @@ impl State {
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let Counts { files, images, orphans, skipped } = self.counts;
         for root in &self.roots {
-            writeln!(out, "folder     {} ({} files)", root.path.display(), root.files)?;
+            writeln!(out, "folder     {} ({} files)", shown(root.path.display()), root.files)?;
         }
         writeln!(out, "photos     {files} files, {images} different images, {skipped} skipped")?;
         if orphans > 0 {

@@ -36,8 +36,8 @@ use crate::cli::stand_in::model_to_ask;
 
 /// Find the images of the library that look most like a query image.
 ///
-/// The score is the cosine of the two feature vectors: 1 for the same image, in practice above 0.9 for
-/// near copies and around 0.5 for strangers.
+/// The score is the cosine of the two feature vectors: 1 for the same image. Copies made smaller, cropped or
+/// recompressed mostly have 0.8 and more; strangers around 0.4 with ResNet-50, around 0 with `starter`.
 ///
 /// Several queries are added up: what they have in common counts. `2:beach.jpg` counts twice, and
 /// `--unlike 0.5:people.jpg` takes half of a picture away.

@@ -150,8 +150,8 @@ pub enum Error {
         /// What the thread pool said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An index that was just written cannot be read back.
-    #[error("the search index just written to {} cannot be read", folder.display())]
+    /// An index cannot be read: damaged since it was opened, or, just written, not what was written.
+    #[error("the search index in {} cannot be read", folder.display())]
     IndexUnreadable {
         /// The index folder.
         folder: PathBuf,
@@ -715,6 +715,9 @@ impl Error {
             Error::NoSuchImage { .. } | Error::RemoteNoImage { .. } => "`likeness find` prints the ids that exist".into(),
             Error::NothingToEvaluate { .. } => {
                 "put the photos of one thing into one folder, and index the folder above".into()
+            }
+            Error::IndexUnreadable { .. } => {
+                "run `likeness rebuild`, which makes it again from the catalog".into()
             }
             Error::Locked { .. } => "wait until it is done, or use another `--library`".into(),
             Error::NotAFolder { .. } => "name the folder that holds it".into(),

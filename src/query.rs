@@ -155,18 +155,31 @@ impl Library {
         options: &FindOptions,
         watch: &Watch<'_>,
     ) -> Result<Vec<Match>> {
-        let mut search = self.prepare_search(model, options, watch)?;
+        let search = self.prepare_search(model, options, watch)?;
         match self.answer(&search, query, &[]) {
             // Damage that shows only where a search comes by.
             Err(Error::IndexUnreadable { source, .. }) => {
-                // It looks sound from outside.
-                watch.note(mending(&source));
-                let index = self.rebuild_index(model, watch)?;
-                search.indexed = Some(self.indexed(model, index, search.passing.as_ref())?);
-                self.answer(&search, query, &[])
+                self.answer(&self.mend_search(&search, &source, watch)?, query, &[])
             }
             answer => answer,
         }
+    }
+
+    /// Makes the index of a search again from the catalog, for the `reason` that [`Error::IndexUnreadable`] has, and
+    /// gives the same search of it.
+    ///
+    /// # Errors
+    /// As [`Library::find`].
+    pub fn mend_search(
+        &self,
+        search: &Search,
+        reason: &impl std::fmt::Display,
+        watch: &Watch<'_>,
+    ) -> Result<Search> {
+        watch.note(mending(reason));
+        // It looks sound from outside, so that it is made again whoever made it.
+        self.rebuild_index(&search.model, watch)?;
+        self.prepare_search(&search.model, &search.options, watch)
     }
 
     /// Makes a search ready, so that many questions open the index and apply the filter once. It is of
@@ -224,7 +237,7 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Catalog`], [`Error::StoredFeatures`]; [`Error::IndexUnreadable`] when the index turns out to
-    /// be damaged: then [`Library::rebuild_index`] makes another.
+    /// be damaged: then [`Library::mend_search`] makes another.
     pub fn answer(
         &self,
         search: &Search,

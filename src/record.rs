@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// An image's number: the catalog's row id, never reused. The index uses the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,6 +130,17 @@ impl PathBytes {
     }
 }
 
+/// A path's own bytes in hexadecimal, where it is not UTF-8 and its text has to replace some.
+pub fn path_bytes(path: &Path) -> Option<String> {
+    let hex = || PathBytes::from_path(path).as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    path.to_str().is_none().then(hex)
+}
+
+/// Serialises a path as text, what is not UTF-8 replaced: serde's own way is an error there.
+pub(crate) fn lossy<P: AsRef<Path>, S: Serializer>(path: &P, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.as_ref().display())
+}
+
 /// A regular file found below a root: where it is and how it looked when it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -185,12 +197,27 @@ pub struct PhotoDetails {
 }
 
 /// A file that was found but could not be indexed, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// The absolute path.
     pub path: PathBuf,
     /// Why, for a person to read: lower case, no full stop.
     pub reason: String,
+}
+
+impl Serialize for Skipped {
+    /// `path` and `reason`; `path_bytes`, too, where the path is not UTF-8.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let bytes = path_bytes(&self.path);
+        let mut fields = to.serialize_struct("Skipped", 2 + usize::from(bytes.is_some()))?;
+        fields.serialize_field("path", &self.path.to_string_lossy())?;
+        match bytes {
+            Some(bytes) => fields.serialize_field("path_bytes", &bytes)?,
+            None => fields.skip_field("path_bytes")?,
+        }
+        fields.serialize_field("reason", &self.reason)?;
+        fields.end()
+    }
 }
 
 /// One answer of a search.
@@ -247,6 +274,18 @@ mod tests {
     fn a_name_that_is_not_unicode_survives() {
         let bytes = PathBytes::from_bytes(b"caf\xe9/1.jpg".to_vec());
         assert_eq!(PathBytes::from_path(&bytes.to_path()), bytes);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_skipped_file_that_is_not_unicode_is_json() {
+        let told = |name: &[u8]| {
+            let path = PathBytes::from_bytes(name.to_vec()).to_path();
+            serde_json::to_string(&Skipped { path, reason: "damaged".into() }).unwrap()
+        };
+        assert_eq!(told(b"/a.jpg"), r#"{"path":"/a.jpg","reason":"damaged"}"#);
+        let lossy = "{\"path\":\"/\u{fffd}\",\"path_bytes\":\"2fe9\",\"reason\":\"damaged\"}";
+        assert_eq!(told(b"/\xe9"), lossy);
     }
 
     #[test]

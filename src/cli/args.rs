@@ -1,8 +1,8 @@
 //! What stands before the command, and the list of commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use likeness::photo::{DecodeMode, DecodeOptions};
 use likeness::runtime::{Device, Precision};
@@ -31,50 +31,68 @@ Exit codes:
 
 Data goes to stdout, everything said to a person goes to stderr.";
 
+/// A variable that is set to something: an empty one means unset, as the XDG specification has it for its own.
+///
+/// Not read by clap, which refuses an empty path, and lists in the usage line of every error what the environment
+/// gave as if it were required.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The same, as text.
+fn text_variable(name: &str) -> Option<String> {
+    variable(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 /// Options every command takes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The library folder: catalog, index [default: $XDG_DATA_HOME/likeness]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "LIKENESS_LIBRARY",
-        hide_env_values = true
-    )]
-    pub(crate) library: Option<PathBuf>,
+    /// The library folder: catalog, index [default: $XDG_DATA_HOME/likeness] [env: LIKENESS_LIBRARY]
+    #[arg(long, global = true, value_name = "DIR")]
+    library: Option<PathBuf>,
 
-    /// The ONNX Runtime library to use, or the folder that holds it
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "ORT_DYLIB_PATH",
-        hide_env_values = true
-    )]
-    pub(crate) onnxruntime: Option<PathBuf>,
+    /// The ONNX Runtime library to use, or the folder that holds it [env: ORT_DYLIB_PATH]
+    #[arg(long, global = true, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
 
-    /// A folder or http(s) address with model files and a models.toml, asked before the internet
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR|URL",
-        env = "LIKENESS_MIRROR",
-        hide_env_values = true
-    )]
-    pub(crate) mirror: Option<String>,
+    /// A folder or http(s) address with model files and a models.toml, asked before the internet [env:
+    /// LIKENESS_MIRROR]
+    #[arg(long, global = true, value_name = "DIR|URL")]
+    mirror: Option<String>,
 
-    /// Never use the network
-    #[arg(
-        long, global = true, env = "LIKENESS_OFFLINE", hide_env_values = true,
-        value_parser = FalseyValueParser::new()
-    )]
-    pub(crate) offline: bool,
+    /// Never use the network [env: LIKENESS_OFFLINE]
+    #[arg(long, global = true)]
+    offline: bool,
 
     /// How progress is shown on stderr; `json` writes one object a line
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressMode,
+}
+
+impl Global {
+    /// The library folder that was named.
+    pub(crate) fn library(&self) -> Option<PathBuf> {
+        self.library.clone().or_else(|| variable("LIKENESS_LIBRARY").map(PathBuf::from))
+    }
+
+    /// The ONNX Runtime that was named.
+    pub(crate) fn onnxruntime(&self) -> Option<PathBuf> {
+        self.onnxruntime.clone().or_else(|| variable("ORT_DYLIB_PATH").map(PathBuf::from))
+    }
+
+    /// The model mirror that was named; `--mirror ''` is none, whatever the environment says.
+    pub(crate) fn mirror(&self) -> Option<String> {
+        let mirror = self.mirror.clone().or_else(|| text_variable("LIKENESS_MIRROR"));
+        mirror.filter(|mirror| !mirror.is_empty())
+    }
+
+    /// Whether the network must not be used.
+    pub(crate) fn offline(&self) -> bool {
+        let off = |text: &str| ["0", "f", "false", "n", "no", "off"].contains(&text);
+        let said = || text_variable("LIKENESS_OFFLINE").map(|text| text.to_lowercase());
+        self.offline || said().is_some_and(|text| !off(&text))
+    }
 }
 
 /// How photos are decoded; for the commands that do.
@@ -121,8 +139,8 @@ pub(crate) struct Running {
 #[cfg(feature = "remote")]
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// What lets you in to a Milvus server: USER:PASSWORD or an API key
-    #[arg(long, value_name = "TOKEN", env = "LIKENESS_MILVUS_TOKEN", hide_env_values = true)]
+    /// What lets you in to a Milvus server: USER:PASSWORD or an API key [env: LIKENESS_MILVUS_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
 
     /// How many seconds one call to the server may take
@@ -137,10 +155,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn options(&self) -> likeness::remote::ClientOptions {
         likeness::remote::ClientOptions {
-            token: self.token.clone(),
+            token: self.token.clone().or_else(|| text_variable("LIKENESS_MILVUS_TOKEN")),
             password: ["LIKENESS_POSTGRES_PASSWORD", "PGPASSWORD"]
-                .iter()
-                .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty())),
+                .into_iter()
+                .find_map(text_variable),
             timeout: std::time::Duration::from_secs(self.timeout),
         }
     }

@@ -45,12 +45,11 @@ impl Context {
         let progress = Progress::new(global.progress);
         let ear = progress.clone();
         Ok(Self {
-            // An empty variable means unset, as the XDG specification has it for its own.
-            library: not_empty(&global.library).unwrap_or_else(|| data.clone()),
+            library: global.library().unwrap_or_else(|| data.clone()),
             data,
-            onnxruntime: not_empty(&global.onnxruntime),
-            mirror: global.mirror.clone().filter(|m| !m.is_empty()),
-            offline: global.offline,
+            onnxruntime: global.onnxruntime(),
+            mirror: global.mirror(),
+            offline: global.offline(),
             progress,
             on_event: Box::new(move |event| ear.show(event)),
         })
@@ -137,10 +136,6 @@ impl Context {
         self.progress.clear();
         Stdout::new()
     }
-}
-
-fn not_empty(path: &Option<PathBuf>) -> Option<PathBuf> {
-    path.clone().filter(|p| !p.as_os_str().is_empty())
 }
 
 fn on_signal() {

@@ -61,8 +61,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 fn complain(message: &str, hint: Option<String>) {
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody left to tell.
-    let _ = writeln!(stderr, "error: {message}");
+    let _ = writeln!(stderr, "error: {}", render::shown_lines(message));
     if let Some(hint) = hint {
-        let _ = writeln!(stderr, "hint: {hint}");
+        let _ = writeln!(stderr, "hint: {}", render::shown_lines(hint));
     }
 }

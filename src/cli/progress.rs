@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use likeness::progress::{Doing, Event};
 
 use super::args::ProgressMode;
+use super::render::shown;
 
 /// Shows events; clones share the one bar.
 #[derive(Clone)]
@@ -53,7 +54,7 @@ impl Progress {
             Mode::Json => say(&serde_json::to_string(&event).expect("events are plain data")),
             Mode::Notes => {
                 if let Event::Note { text } = event {
-                    say(&text);
+                    say(&shown(text));
                 }
             }
             Mode::Bar => self.draw(event),
@@ -74,15 +75,15 @@ impl Progress {
     fn draw(&self, event: Event) {
         match event {
             Event::Note { text } => match &*self.lock() {
-                Some((_, bar)) => bar.suspend(|| say(&text)),
-                None => say(&text),
+                Some((_, bar)) => bar.suspend(|| say(&shown(text))),
+                None => say(&shown(text)),
             },
             Event::Transfer { name, done, total } => {
                 self.with_bar(
                     Kind::Transfer,
                     "{msg}  {bytes}/{total_bytes}  {binary_bytes_per_sec}  {wide_bar}  {eta}",
                     |bar| {
-                        bar.set_message(name.clone());
+                        bar.set_message(shown(&name));
                         if let Some(total) = total {
                             bar.set_length(total);
                         }

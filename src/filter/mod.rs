@@ -20,7 +20,7 @@
 //! | `has` | `taken`, `camera`, `lens`, `gps`, `rating`, `keyword` | whether the photo says so at all |
 //!
 //! Ranges stand for all but texts: `taken:2024-05-03..2024-06-01`, `width:4000..`, both ends included. Upper and
-//! lower case are the same everywhere. A photo that does not say passes no test of that field, and so
+//! lower case are the same everywhere, and so are é as one character and as two. A photo that does not say passes no test of that field, and so
 //! passes the test's `not`.
 
 mod parse;
@@ -29,6 +29,8 @@ mod value;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+
+use unicode_normalization::UnicodeNormalization;
 
 /// The mean radius of the Earth in metres (IUGG), by which `near` measures.
 pub const EARTH: f64 = 6_371_008.8;
@@ -150,8 +152,7 @@ impl Pattern {
 
     /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
-        let (glob, text): (Vec<char>, Vec<char>) =
-            (self.0.chars().collect(), text.to_lowercase().chars().collect());
+        let (glob, text) = (composed(&self.0), composed(&text.to_lowercase()));
         let (mut g, mut t) = (0, 0);
         // Behind the last `*`, and where its match ends so far: on a mismatch it takes one more.
         let mut star = None;
@@ -182,6 +183,11 @@ impl Pattern {
         let matches = |end: &str| Pattern(format!("{anywhere}{glob}{end}")).matches(path);
         matches("") || matches("/*")
     }
+}
+
+/// The characters of a text, letters and their marks together (NFC): some systems write names with these apart.
+fn composed(text: &str) -> Vec<char> {
+    if text.is_ascii() { text.chars().collect() } else { text.nfc().collect() }
 }
 
 /// A filter that was not understood: where, why, and what would do.

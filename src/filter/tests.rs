@@ -107,6 +107,9 @@ fn globs_know_no_case_and_cross_folders() {
     assert!(matches("a?c", "aéc") && !matches("a?c", "ac"));
     assert!(matches("*ab*ab", "abxabab") && !matches("*ab*ab", "ab"));
     assert!(matches("", "") && matches("**", "") && !matches("", "a"));
+    // As Macs once wrote it, letter and mark apart.
+    assert!(matches("caf\u{e9}.jpg", "Cafe\u{301}.jpg") && matches("caf?.jpg", "cafe\u{301}.jpg"));
+    assert!(matches("cafe\u{301}*", "CAF\u{c9}.jpg") && !matches("cafe*", "caf\u{e9}"));
 }
 
 #[test]

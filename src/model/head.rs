@@ -159,26 +159,39 @@ fn convolved_classes<'a>(trace: &Trace<'_, 'a>, pool: &Node<'a>) -> Option<Featu
 }
 
 /// The map of features that `features` are pooled from, to be pooled otherwise; themselves, where they are not
-/// pooled yet.
+/// pooled yet. The reason when that is known to be no map.
 pub(crate) fn before_pooling<'a>(
     trace: &Trace<'_, 'a>,
     features: Features<'a>,
     pool: Pool,
-) -> Features<'a> {
-    let mut tensor = features.tensor;
-    let pool = Some(pool);
-    while let Some(maker) = trace.maker(tensor) {
-        let Some(input) = maker.input(0) else { break };
+) -> Result<Features<'a>, String> {
+    let map = pooled_map(trace, features.tensor);
+    let (tensor, flat) = map.map_or((features.tensor, features.flat), |map| (map, false));
+    let axes = trace.declared_dims(tensor).map(<[_]>::len).or(flat.then_some(2));
+    match axes {
+        None | Some(4) => Ok(Features { tensor, flat: false, pool: Some(pool), ..features }),
+        Some(axes) => Err(format!(
+            "the tensor `{tensor}` has {axes} axes and cannot be pooled, expected a map of 4: batch, channel, row, \
+             column"
+        )),
+    }
+}
+
+/// What the pooling layer takes that made `tensor`, perhaps flattened since.
+fn pooled_map<'a>(trace: &Trace<'_, 'a>, mut tensor: &'a str) -> Option<&'a str> {
+    for _ in 0..LONGEST {
+        let maker = trace.maker(tensor)?;
+        let input = maker.input(0)?;
         if is_pool(maker) {
-            return Features { tensor: input, flat: false, pool, ..features };
+            return Some(input);
         }
         let shapes = ["Flatten", "Reshape", "Squeeze", "Identity", "Dropout"];
         if !shapes.iter().any(|op| maker.is(op)) {
-            break;
+            return None;
         }
         tensor = input;
     }
-    Features { flat: false, pool, ..features }
+    None
 }
 
 /// Scale and zero point of a tensor of 8-bit integers.

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::network::{Channels, Filter, Layout, Preprocessing};
 use crate::progress::Watch;
 
-/// What is said of a file that is imported. What is left `None` comes from the known model of the
-/// same hash; else from the graph, where it tells; else it is what torchvision trains ResNets with.
+/// What is said of a file that is imported. What is left `None` comes from the model of the same hash that likeness
+/// or the mirror knows; else from the graph, where it tells; else it is what torchvision trains ResNets with.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportOptions {
     /// The model's name; by default the known model's, else that of the file without its ending.
@@ -75,16 +75,12 @@ impl ModelStore {
     ) -> Result<Installed> {
         let bytes = inlined(file, read(file)?)?;
         let sha256 = Sha256::of_bytes(&bytes);
-        let known = self.known_by_hash(sha256, watch)?;
+        let known = self.known_by_hash(sha256, &self.all_installed(watch)?, watch)?;
         let entry = entry_for(file, &bytes, sha256, known.as_ref(), options)?;
         if !is_name(&entry.name) {
             return Err(Error::ModelName { name: entry.name });
         }
-        let same = |there: &Installed| {
-            there.entry.sha256 == entry.sha256
-                && there.entry.input == entry.input
-                && there.entry.output == entry.output
-        };
+        let same = |there: &Installed| is_same(&there.entry, &entry);
         if entry.name == STARTER {
             let there = self.installed(&entry.name)?.filter(same);
             return there.ok_or(Error::ModelOfLikeness { name: entry.name });
@@ -119,6 +115,7 @@ impl ModelStore {
             sha256: Sha256::of_bytes(network),
             bytes: network.len() as u64,
             output: ModelOutput { features, pool: None, ..entry.output },
+            imported: false,
             ..entry
         };
         if !is_name(&entry.name) {
@@ -140,13 +137,24 @@ impl ModelStore {
         let path = std::path::absolute(file).map_err(Error::io("find", file))?;
         let bytes = read(&path)?;
         let sha256 = Sha256::of_bytes(&bytes);
-        let known = self.known_by_hash(sha256, watch)?;
-        // Whoever asks for the model by the name it had finds it again.
+        let installed = self.all_installed(watch)?;
+        let known = self.known_by_hash(sha256, &installed, watch)?;
         let name = known.is_none().then(|| path.display().to_string());
         let options = ImportOptions { name, ..ImportOptions::default() };
-        let entry = entry_for(&path, &bytes, sha256, known.as_ref(), &options)?;
+        let mut entry = entry_for(&path, &bytes, sha256, known.as_ref(), &options)?;
+        // Whoever asks for the model by the name it had finds it again.
+        if known.is_none()
+            && let Some(there) = installed.into_iter().find(|there| is_same(&there.entry, &entry))
+        {
+            entry.name = there.entry.name;
+        }
         Ok(Installed { entry, file: ModelFile::Path(path) })
     }
+}
+
+/// Whether two models give the same features of a picture.
+fn is_same(a: &ModelEntry, b: &ModelEntry) -> bool {
+    (a.sha256, &a.input, &a.output) == (b.sha256, &b.input, &b.output)
 }
 
 /// The manifest entry of a file, from what the user says of it, a known model `base` of the same hash,
@@ -197,6 +205,7 @@ fn entry_for(
     let text = |given: &Option<String>, known: fn(&ModelEntry) -> &String| {
         given.clone().or_else(|| base.map(known).cloned()).unwrap_or_default()
     };
+    let output = ModelOutput { features, pool, width: graph.width };
     let entry = ModelEntry {
         name: name.unwrap_or_else(stem),
         file: "model.onnx".into(),
@@ -205,8 +214,9 @@ fn entry_for(
         urls: base.map(|entry| entry.urls.clone()).unwrap_or_default(),
         licence: text(&options.licence, |entry| &entry.licence),
         description: text(&options.description, |entry| &entry.description),
+        imported: base.is_none_or(|known| (&known.input, &known.output) != (&input, &output)),
         input,
-        output: ModelOutput { features, pool, width: graph.width },
+        output,
         quantised: base.and_then(|entry| entry.quantised.clone()),
     };
     entry.check_values().map_err(unsuited)?;

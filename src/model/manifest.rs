@@ -47,6 +47,9 @@ pub struct ModelEntry {
     /// How it was made, when it is another model in 8 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantised: Option<Quantisation>,
+    /// Whether somebody said at an import what is said here: then it holds for this model, and not for its file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 /// How a model in 8 bits was made, and how it did on the machine that made it.
@@ -197,12 +200,20 @@ impl ModelEntry {
 
     /// The reason why no network can work with these numbers.
     pub(crate) fn check_values(&self) -> Result<(), String> {
-        if self.output.width == 0 {
-            return Err("its width is 0".into());
+        match self.output.width {
+            0 => Err("its width is 0".into()),
+            width if width > WIDEST => Err(format!(
+                "{width} features a picture are more than {WIDEST}: pool the map with `--pool average`, or name \
+                 another tensor with `--output`"
+            )),
+            _ => check_preprocessing(&self.input),
         }
-        check_preprocessing(&self.input)
     }
 }
+
+/// The most features that a picture may have. Wider than what any network gives to compare pictures by; a map of
+/// features that nobody pooled may have a million, of which each photo takes megabytes, and searches no index can do.
+const WIDEST: usize = 1 << 16;
 
 /// The reason why pixels cannot be prepared like this.
 fn check_preprocessing(input: &Preprocessing) -> Result<(), String> {
@@ -279,6 +290,7 @@ mod tests {
             ("std = [0.229", "std = [0.0", "must be finite and not 0"),
             ("mean = [0.485", "mean = [nan", "must be finite and not 0"),
             ("width = 2048", "width = 0", "its width is 0"),
+            ("width = 2048", "width = 65537", "65537 features a picture are more than 65536"),
             ("3f03fdef", "3f03", "expected 64 hexadecimal digits"),
             ("licence", "license", "unknown field"),
         ] {

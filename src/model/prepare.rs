@@ -21,7 +21,7 @@ use super::surgery::{self, FeatureGraph, Unfit, take_features};
 use crate::error::{Error, Result};
 use crate::network::{Channels, FeatureNetwork, Feed, Filter, Layout, Preprocessing};
 use crate::progress::Watch;
-use crate::record::{ContentHash, ModelFingerprint};
+use crate::record::{ContentHash, ModelFingerprint, lossy};
 
 /// What became of a model's file when its classifier was taken off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,6 +29,7 @@ pub struct NetworkFacts {
     /// What decides whether vectors may be compared.
     pub fingerprint: ModelFingerprint,
     /// The ONNX file without classifier.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,

@@ -15,6 +15,7 @@ use super::mirror::Mirror;
 use super::starter;
 use crate::error::{Error, Result};
 use crate::progress::Watch;
+use crate::record::lossy;
 
 /// Where a [`ModelStore`] looks.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ pub struct Listed {
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// On this machine, in this file.
-    Installed(PathBuf),
+    Installed(#[serde(serialize_with = "lossy")] PathBuf),
     /// In this program.
     BuiltIn,
     /// In the mirror; taken from there when it is asked for.
@@ -253,22 +254,24 @@ impl ModelStore {
         })
     }
 
-    /// The entry of the known model whose file has this hash. A mirror on the network is not asked:
-    /// this is about a file that is here already.
+    /// The entry of the known model whose file has this hash; what somebody said of a file that was imported is not
+    /// known of the file. A mirror on the network is not asked: this is about a file that is here already.
     pub(super) fn known_by_hash(
         &self,
         sha256: Sha256,
+        installed: &[Installed],
         watch: &Watch<'_>,
     ) -> Result<Option<ModelEntry>> {
-        let installed = self.all_installed(watch)?.into_iter().map(|installed| installed.entry);
+        let installed = installed.iter().map(|installed| &installed.entry);
+        let installed = installed.filter(|entry| !entry.imported);
         let mirror = match &self.config.mirror {
             Some(mirror) if matches!(Mirror::parse(mirror)?, Mirror::Folder(_)) => {
                 self.mirror(watch)?.map(|(_, manifest)| manifest)
             }
             _ => None,
         };
-        let listed = mirror.into_iter().chain([&self.builtin]).flat_map(|m| m.models.clone());
-        Ok(installed.chain(listed).find(|entry| entry.sha256 == sha256))
+        let listed = mirror.into_iter().chain([&self.builtin]).flat_map(|m| &m.models);
+        Ok(listed.chain(installed).find(|entry| entry.sha256 == sha256).cloned())
     }
 
     fn folders(&self) -> impl Iterator<Item = &Path> {

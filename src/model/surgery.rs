@@ -122,11 +122,16 @@ pub(crate) fn take_features<'a>(
         }
     };
     let features = match pool {
-        Some(pool) => before_pooling(&trace, features, pool),
+        Some(pool) => before_pooling(&trace, features, pool).map_err(Unfit::Network)?,
         None => features.unfixed(&trace),
     };
-    let pooled = features.pool.is_some();
-    let width = match (stated, features.width.or_else(|| trace.width(features.tensor, pooled))) {
+    let told = || trace.width(features.tensor, features.pool.is_some());
+    // A linear layer behind a pooling that leaves more than one value of each channel takes more than the map has.
+    let found = match pool {
+        Some(_) => told().or(features.width),
+        None => features.width.or_else(told),
+    };
+    let width = match (stated, found) {
         (Some(stated), Some(found)) if stated != found => {
             return Err(Unfit::Width { stated, found });
         }

@@ -201,7 +201,8 @@ impl<'g, 'a> Trace<'g, 'a> {
     }
 
     /// The number of features a tensor holds for one image, where it can be told: from its declared
-    /// shape, or from the weights of the layer that made it. `pooled` says that a map counts by its channels.
+    /// shape, or from the weights of the layer that made it. `pooled` says that a map counts by its channels, whatever
+    /// its size.
     pub(crate) fn width(&self, tensor: &'a str, pooled: bool) -> Option<usize> {
         const KEEPS_CHANNELS: &[&str] = &[
             "Add",
@@ -227,12 +228,16 @@ impl<'g, 'a> Trace<'g, 'a> {
         let mut tensor = tensor;
         let mut pooled = pooled;
         for _ in 0..FUEL {
-            if let Some(width) = self.declared_dims(tensor).and_then(fixed_width) {
+            let declares = if pooled { channels } else { fixed_width };
+            if let Some(width) = self.declared_dims(tensor).and_then(declares) {
                 return Some(width);
             }
             let node = self.maker(tensor)?;
             let last = |shape: Vec<i64>| usize::try_from(*shape.last()?).ok();
             let first = |shape: Vec<i64>| usize::try_from(*shape.first()?).ok();
+            if self.reduces_channels(node) {
+                return None;
+            }
             pooled |= is_global_pool(node);
             if node.is("Conv") && pooled {
                 return first(self.weight_shape(node.input(1)?)?);
@@ -255,6 +260,14 @@ impl<'g, 'a> Trace<'g, 'a> {
             };
         }
         None
+    }
+
+    /// Whether a node averages over the axis that is a map's channels: what it is given are tokens, or a map with
+    /// the channels at its end.
+    fn reduces_channels(&self, node: &Node<'a>) -> bool {
+        let listed = node.ints("axes").map(<[i64]>::to_vec);
+        let axes = || listed.or_else(|| self.integers(node.input(1)?));
+        node.op.starts_with("Reduce") && axes().is_some_and(|axes| axes.contains(&1))
     }
 }
 
@@ -281,6 +294,14 @@ fn fixed_width(dims: &[Dim<'_>]) -> Option<usize> {
         Dim::Fixed(length) => width.checked_mul(usize::try_from(*length).ok()?),
         _ => None,
     })
+}
+
+/// The channels of a map `[batch, channels, rows, columns]`.
+fn channels(dims: &[Dim<'_>]) -> Option<usize> {
+    match dims {
+        [_, Dim::Fixed(length), _, _] => usize::try_from(*length).ok(),
+        _ => None,
+    }
 }
 
 /// The tensors that depend on `image`, itself included.

@@ -14,17 +14,19 @@ const MAX_XMP: usize = 1 << 20;
 /// Reads what can be read; what is damaged is left out, and never keeps a photo from being indexed.
 pub(super) fn details(metadata: &Metadata) -> PhotoDetails {
     let mut details = PhotoDetails::default();
-    if let Some(exif) = metadata.exif.as_deref().and_then(parse) {
-        details.taken_at = taken_at(&exif);
-        details.camera = camera(&exif);
-        details.lens = text(&exif, Tag::LensModel);
-        if let Some((latitude, longitude)) = position(&exif) {
+    let exif = metadata.exif.as_deref().and_then(parse);
+    if let Some(exif) = &exif {
+        details.taken_at = taken_at(exif);
+        details.camera = camera(exif);
+        details.lens = text(exif, Tag::LensModel);
+        if let Some((latitude, longitude)) = position(exif) {
             (details.latitude, details.longitude) = (Some(latitude), Some(longitude));
         }
     }
     if let Some(xmp) = metadata.xmp.as_deref() {
         from_xmp(xmp, &mut details);
     }
+    details.rating = details.rating.or_else(|| rating(exif.as_ref()?));
     details
 }
 
@@ -73,6 +75,14 @@ fn camera(exif: &Exif) -> Option<String> {
     let first = make.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     let repeated = model.to_ascii_lowercase().starts_with(&first);
     Some(if repeated { model } else { format!("{make} {model}") })
+}
+
+/// Windows and some cameras write stars here, and nothing into XMP.
+const RATING: Tag = Tag(exif::Context::Tiff, 0x4746);
+
+fn rating(exif: &Exif) -> Option<i8> {
+    let stars = exif.get_field(RATING, In::PRIMARY)?.value.get_uint(0)?;
+    i8::try_from(stars).ok().filter(|stars| *stars <= 5)
 }
 
 /// Latitude and longitude in degrees, north and east positive.
@@ -218,9 +228,16 @@ mod tests {
         let found = details(&metadata);
         assert_eq!(found.rating, Some(4));
         assert_eq!(found.keywords, ["sea", "summer"]);
-        let metadata = Metadata { xmp: Some(b"<x".to_vec()), ..Metadata::default() };
-        assert_eq!(details(&metadata), PhotoDetails::default());
+        let silent = Metadata { xmp: Some(b"<x".to_vec()), ..Metadata::default() };
+        assert_eq!(details(&silent), PhotoDetails::default());
+        // EXIF is asked where XMP is silent.
+        let stars = |stars| encoded(&[(RATING, Value::Short(vec![stars]))]);
+        assert_eq!(details(&Metadata { xmp: metadata.xmp, ..stars(2) }).rating, Some(4));
+        assert_eq!(details(&Metadata { xmp: silent.xmp, ..stars(2) }).rating, Some(2));
+        assert_eq!(details(&stars(0)).rating, Some(0));
+        assert_eq!(details(&stars(99)).rating, None);
     }
+
     #[test]
     fn orientation_is_found_in_xmp_as_attribute_and_as_element() {
         let packet = |property: &str| {

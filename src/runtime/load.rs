@@ -9,11 +9,13 @@ use serde::Serialize;
 use super::locate::{Candidate, Origin};
 use super::probe::Version;
 use crate::error::{Error, Result};
+use crate::record::lossy;
 
 /// A loaded ONNX Runtime. Cheap to clone; a process has one.
 #[derive(Debug, Clone, Serialize)]
 pub struct Runtime {
     /// The library file.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// How it was found.
     pub origin: Origin,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::probe::{Unfit, Version, probe};
 use super::{Build, RuntimeConfig, cuda, install};
 use crate::error::{Error, Result};
+use crate::record::lossy;
 
 /// How a library was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,6 +43,7 @@ impl std::fmt::Display for Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Candidate {
     /// The file.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// How it was found.
     pub origin: Origin,
@@ -61,7 +63,7 @@ impl Candidate {
 }
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     /// The first library that serves, in the order of [`Origin`]; where CUDA is wanted, the first that has it.
     pub found: Option<Candidate>,

@@ -112,6 +112,26 @@ fn bytes_on_stdin_are_a_query() {
 }
 
 #[test]
+fn stdin_is_read_no_further_than_memory_allows() {
+    use std::io::Write;
+    let sandbox = indexed(1);
+    let mut command = sandbox.command(&["find", "-", "--max-memory", "1"]);
+    let (input, mut feed) = std::io::pipe().unwrap();
+    let photo = fs::read(sandbox.path("photos/0.jpg")).unwrap();
+    let fed = std::thread::spawn(move || {
+        feed.write_all(&photo).unwrap();
+        (0..64).take_while(|_| feed.write_all(&[0; 1 << 20]).is_ok()).count()
+    });
+    let run = Run::of(command.stdin(input)).exits(1);
+    run.says(
+        "cannot search with stdin: it gives more than a picture may take: 1 MB (--max-memory)",
+    );
+    // It keeps the reading end.
+    drop(command);
+    assert!(fed.join().unwrap() < 8);
+}
+
+#[test]
 fn rankings_show_the_same_photos_in_another_order() {
     let sandbox = indexed(40);
     let ids = |rank: &str| {
@@ -167,20 +187,40 @@ fn what_cannot_be_asked_is_named_with_its_remedy() {
         .says("no features of model `other`");
 }
 
-#[test]
-fn a_damaged_index_is_made_again_and_said_so() {
-    let sandbox = indexed(5);
-    let before = sandbox.run(&["find", "id:1", "--format", "json"]).exits(0).json();
+/// Changes a bit of every 64th byte of a file of the search index.
+fn damage(sandbox: &Sandbox, file: &str) {
     let index = fs::read_dir(sandbox.path("home/data/likeness/index")).unwrap().next().unwrap();
     let generation = fs::read_dir(index.unwrap().path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_dir())
         .unwrap();
-    let codes = generation.join("codes.bin");
-    let mut bytes = fs::read(&codes).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&codes, bytes).unwrap();
+    let path = generation.join(file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.iter_mut().skip(36).step_by(64).for_each(|byte| *byte ^= 1);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn many_queries_make_a_damaged_index_again_once() {
+    let sandbox = indexed(5);
+    let queries: String = (1..=5).cycle().take(40).map(|id| format!("id:{id}\n")).collect();
+    fs::write(sandbox.path("list.txt"), queries).unwrap();
+    let find = ["find", "--queries", "list.txt", "-k", "2"];
+    let before = sandbox.run(&find).exits(0).text();
+    // Vectors are looked at where a search comes by them, and not before.
+    damage(&sandbox, "rough.bin");
+    let run = sandbox.run(&find).exits(0);
+    assert_eq!(run.text(), before);
+    assert_eq!(run.stderr.matches("making the search index again").count(), 1, "{run}");
+    assert_eq!(sandbox.run(&find).exits(0).stderr, "");
+}
+
+#[test]
+fn a_damaged_index_is_made_again_and_said_so() {
+    let sandbox = indexed(5);
+    let before = sandbox.run(&["find", "id:1", "--format", "json"]).exits(0).json();
+    damage(&sandbox, "codes.bin");
     let run = sandbox.run(&["find", "id:1", "--format", "json"]).exits(0);
     let run = run.says("making the search index again from the catalog");
     assert_eq!(run.json(), before);

@@ -200,6 +200,52 @@ fn a_name_that_is_not_unicode_is_found_as_it_is() {
     sandbox.index(&["photos"]);
     let found = sandbox.run(&["find", "id:1", "-0"]).exits(0).stdout;
     assert_eq!(found, [renamed.as_os_str().as_bytes(), b"\0"].concat());
+    let found = sandbox.run(&["find", "id:1", "--format", "json"]).exits(0).json();
+    assert!(found[0]["path"].as_str().unwrap().ends_with("/caf\u{fffd} \n.jpg"), "{found}");
+    let bytes = found[0]["path_bytes"].as_str().unwrap();
+    assert!(bytes.ends_with("2f636166e9200a2e6a7067"), "{found}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_do_nothing_to_the_terminal() {
+    let sandbox = Sandbox::new();
+    let photo = sandbox.photo("photos/0.jpg", 1);
+    let odd = photo.with_file_name("\u{1b}]0;x\u{7}\n.jpg");
+    fs::rename(&photo, &odd).unwrap();
+    fs::write(photo.with_file_name("\u{1b}[2J.png"), "no picture").unwrap();
+    let name = r"/\u{1b}]0;x\u{7}\n.jpg";
+    let index = sandbox.run(&["index", "photos"]).exits(3).says(r"/\u{1b}[2J.png: the content is");
+    let find = sandbox.run(&["find", "id:1"]).exits(0);
+    assert!(find.text().ends_with(&format!("{name}\n")), "{find}");
+    let skipped = sandbox.run(&["status", "--skipped"]).exits(0);
+    assert!(skipped.text().contains(r"/\u{1b}[2J.png: the content is"), "{skipped}");
+    let error = sandbox.run(&["find", "\u{1b}[2J"]).exits(1);
+    for run in [index, find, skipped, error] {
+        let said = run.text() + &run.stderr;
+        assert!(!said.contains(['\u{1b}', '\u{7}']), "{run}");
+    }
+    // Programs get them as they are.
+    let paths = sandbox.run(&["find", "id:1", "--format", "paths"]).exits(0).text();
+    assert_eq!(paths, format!("{}\n", odd.display()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_skipped_name_that_is_not_unicode_is_told_in_json() {
+    use std::os::unix::ffi::OsStringExt;
+    let sandbox = Sandbox::new();
+    let photo = sandbox.photo("photos/0.jpg", 1);
+    let name = std::ffi::OsString::from_vec(b"caf\xe9.jpg".to_vec());
+    let whole = fs::read(&photo).unwrap();
+    fs::write(photo.with_file_name(name), &whole[..whole.len() / 2]).unwrap();
+    let skipped = sandbox.index(&["photos"])["skipped_files"].clone();
+    assert!(skipped[0]["path"].as_str().unwrap().ends_with("/caf\u{fffd}.jpg"), "{skipped}");
+    assert!(
+        skipped[0]["path_bytes"].as_str().unwrap().ends_with("2f636166e92e6a7067"),
+        "{skipped}"
+    );
+    assert_eq!(sandbox.run(&["status", "--skipped", "--json"]).exits(0).json(), skipped);
 }
 
 #[test]

@@ -139,6 +139,56 @@ fn an_imported_file_gives_the_vectors_of_the_model_it_is() {
 }
 
 #[test]
+fn an_import_takes_over_nothing_that_was_said_at_an_earlier_one() {
+    let sandbox = sandbox();
+    let shown = |name: &str| model(&sandbox, &["show", name, "--json"]).exits(0).json();
+    let plain = |name: &str| {
+        let shown = shown(name);
+        assert_eq!(shown["preprocessing"]["channels"], "rgb", "{shown}");
+        assert!(shown["pool"].is_null(), "{shown}");
+    };
+    let mut bytes = fs::read(sandbox.path("mirror/tiny.onnx")).unwrap();
+    bytes.extend(*b"\x32\x04mine");
+    fs::write(sandbox.path("mine.onnx"), bytes).unwrap();
+    for (file, own, usual) in [("mine.onnx", "a", "mine"), ("mirror/tiny.onnx", "b", "tiny")] {
+        let said = ["--name", own, "--preset", "caffe-bgr", "--pool", "max"];
+        let run = model(&sandbox, &[&["import", file], &said[..]].concat()).exits(0);
+        assert!(run.text().contains("\npixels: 224 x 224 bgr nchw: "), "{run}");
+        plain(&format!("./{file}"));
+        let run = model(&sandbox, &["import", file]).exits(0);
+        assert!(run.text().starts_with(&format!("{usual}: 128 features")), "{run}");
+        assert!(run.text().contains("\npixels: 224 x 224 rgb nchw: "), "{run}");
+        plain(usual);
+        assert_eq!(shown(&format!("./{file}"))["name"], usual);
+        assert_eq!(shown(own)["pool"], "max");
+    }
+    // What came from the mirror is known of the file, also without the mirror.
+    fs::remove_dir_all(sandbox.path("home/data/likeness/models")).unwrap();
+    let manifest = sandbox.path("mirror/models.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"rgb\"", "\"bgr\"")).unwrap();
+    model(&sandbox, &["fetch", "tiny"]).exits(0);
+    fs::rename(sandbox.path("mirror/tiny.onnx"), sandbox.path("again.onnx")).unwrap();
+    fs::remove_file(manifest).unwrap();
+    assert_eq!(shown("./again.onnx")["preprocessing"]["channels"], "bgr");
+}
+
+#[test]
+fn a_map_of_too_many_features_is_refused_unless_it_is_pooled() {
+    let sandbox = sandbox();
+    // What the first pooling takes: 4 channels, of a size that the file does not tell.
+    let map = ["import", "mirror/tiny.onnx", "--name", "map", "--output", "Relu_2"];
+    let wide = [&map[..], &["--width", "802816"]].concat();
+    model(&sandbox, &wide).exits(1).says("802816 features").says("`--pool average`");
+    let pooled = [&map[..], &["--pool", "gem"]].concat();
+    let run = model(&sandbox, &pooled).exits(0);
+    assert!(run.text().starts_with("map: 4 features"), "{run}");
+    sandbox.photos("photos", 3);
+    sandbox.run(&["index", "photos", "--model", "map"]).exits(0);
+    sandbox.run(&["find", "photos/1.jpg"]).exits(0);
+}
+
+#[test]
 fn a_file_that_is_no_network_is_refused() {
     let sandbox = sandbox();
     fs::write(sandbox.path("text.onnx"), "these are no weights").unwrap();

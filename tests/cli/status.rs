@@ -26,6 +26,44 @@ fn status_tells_what_is_there() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn folders_that_are_not_unicode_are_told_in_json() {
+    use std::os::unix::ffi::OsStringExt;
+    let sandbox = Sandbox::new();
+    let odd = std::ffi::OsString::from_vec(b"caf\xe9".to_vec());
+    let json = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        // It need not be there, so any file system will do.
+        Run::of(command.arg("--library").arg(&odd).env("XDG_DATA_HOME", sandbox.path(&odd)))
+    };
+    let status = json(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["library"], "caf\u{fffd}");
+    assert!(status["data"].as_str().unwrap().ends_with("/caf\u{fffd}/likeness"), "{status}");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["status", "--json"]);
+    for name in ["LIKENESS_LIBRARY", "ORT_DYLIB_PATH", "LIKENESS_MIRROR", "LIKENESS_OFFLINE"] {
+        command.env(name, "");
+    }
+    let status = Run::of(&mut command).exits(0).json();
+    assert_eq!(status["library"], sandbox.path("home/data/likeness").to_str().unwrap());
+    let named =
+        Run::of(sandbox.command(&["status", "--json"]).env("LIKENESS_LIBRARY", "elsewhere"));
+    assert_eq!(named.exits(0).json()["library"], "elsewhere");
+    sandbox.run(&["status", "--library", ""]).exits(2);
+}
+
+#[test]
+fn usage_does_not_ask_for_what_the_environment_gives() {
+    let sandbox = Sandbox::new();
+    let run = Run::of(sandbox.command(&["find"]).env("LIKENESS_LIBRARY", "elsewhere")).exits(2);
+    assert!(run.stderr.contains("Usage: likeness find <QUERY>..."), "{run}");
+}
+
 #[test]
 fn the_index_is_checked_against_an_exact_search() {
     let sandbox = Sandbox::new();

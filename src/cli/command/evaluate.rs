@@ -9,7 +9,7 @@ use likeness::library::Library;
 use super::find::Rank;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
-use crate::cli::render::Stdout;
+use crate::cli::render::{Stdout, shown};
 use crate::cli::stand_in::model_to_ask;
 
 /// Measure how well similarity finds images with the same label: recall@1/5/10 and mAP.
@@ -102,7 +102,8 @@ fn print(
             writeln!(
                 out,
                 "{recall_at_1:>8.4}  {recall_at_5:>8.4}  {mean_average_precision:.4}  {:>6}  {}",
-                label.images, label.label
+                label.images,
+                shown(&label.label)
             )?;
         }
     }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                     "usual_name": found.format.usual_name(),
                     "extensions": found.format.extensions(),
                     "decoder": found.decoder,
-                    "library": found.library,
+                    "library": found.library.as_ref().map(|path| path.to_string_lossy()),
                     "works": found.missing.is_none(),
                     "missing": found.missing,
                 })

@@ -8,7 +8,7 @@ use likeness::engine::Engine;
 use likeness::library::Library;
 use likeness::network::FeatureNetwork;
 use likeness::record::Skipped;
-use likeness::runtime::Device;
+use likeness::runtime::{Device, FeatureSession};
 use likeness::scan::{Exclude, Selection};
 use likeness::sync::{self, Choice, SyncOptions, SyncReport};
 use serde_json::{Value, json};
@@ -89,9 +89,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     running: Running,
 
-    /// Photos that an NVIDIA device computes at once [default: 32]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    batch_size: Option<u16>,
+    /// Photos that an NVIDIA device computes at once
+    #[arg(
+        long, value_name = "N", default_value_t = FeatureSession::CUDA_BATCH as u16,
+        value_parser = clap::value_parser!(u16).range(1..=1024)
+    )]
+    batch_size: u16,
 
     #[command(flatten)]
     decoding: Decoding,
@@ -131,7 +134,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         choice,
         ..SyncOptions::new(args.dirs)
     };
-    options.batch = args.batch_size.map(usize::from);
+    options.batch = Some(usize::from(args.batch_size));
     options.io_threads = usize::from(args.io_threads);
     options.threads = args.threads.map_or(options.threads, usize::from);
     let report = sync::sync(&mut library, &engine, &options, &watch)?;

@@ -5,6 +5,7 @@ mod quantize;
 mod show;
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::Subcommand;
 use likeness::model::{Listed, ModelStore, Place};
@@ -177,7 +178,7 @@ fn verify(
             .map(|verdict| {
                 json!({
                     "name": verdict.name,
-                    "path": verdict.file.path(),
+                    "path": verdict.file.path().map(Path::to_string_lossy),
                     "sound": verdict.is_sound(),
                     "expected": verdict.expected,
                     "found": verdict.found,

@@ -116,19 +116,20 @@ fn status(as_json: bool, context: &Context) -> anyhow::Result<Exit> {
     let loaded = found.as_ref().map(runtime::load).transpose()?;
     let installed = |build| runtime::installed(&context.data, build);
     let (cpu, cuda) = (installed(Build::Cpu), installed(Build::Cuda));
+    let lossy = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let mut out = context.stdout();
     if as_json {
         let passed_over: Vec<_> = passed_over
             .iter()
-            .map(|(path, reason)| json!({ "path": path, "reason": reason }))
+            .map(|(path, reason)| json!({ "path": path.to_string_lossy(), "reason": reason }))
             .collect();
         out.json(&json!({
             "usable": loaded.is_some(),
-            "path": loaded.as_ref().map(|r| &r.path),
+            "path": loaded.as_ref().map(|r| r.path.to_string_lossy()),
             "version": loaded.as_ref().map(|r| r.version),
             "origin": loaded.as_ref().map(|r| r.origin),
             "providers": loaded.as_ref().map(|r| &r.providers),
-            "installed": { "cpu": cpu, "cuda": cuda },
+            "installed": { "cpu": lossy(&cpu), "cuda": lossy(&cuda) },
             "driver": driver_json(),
             "minimum_version": MINIMUM_VERSION,
             "pinned_version": PINNED_VERSION,

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::runtime::{device, driver_json, summary};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
+use crate::cli::render::shown;
 use crate::cli::stand_in;
 
 /// Show what the library holds: folders, counts, model, runtime, search index.
@@ -56,7 +57,7 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut out = context.stdout();
     if args.json {
         out.json(&json!({
-            "library": context.library,
+            "library": context.library.to_string_lossy(),
             "exists": state.is_some(),
             "catalog": state.as_ref().map(State::to_json),
             "runtime": match &runtime {
@@ -64,12 +65,12 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 Err(error) => json!({ "found": null, "error": error.to_string() }),
             },
             "driver": driver_json(),
-            "data": context.data,
+            "data": context.data.to_string_lossy(),
         }))?;
         out.flush()?;
         return Ok(Exit::Done);
     }
-    writeln!(out, "library    {}", context.library.display())?;
+    writeln!(out, "library    {}", shown(context.library.display()))?;
     match &state {
         None => writeln!(out, "           nothing is there yet; begin with `likeness index DIR`")?,
         Some(state) => state.print(&mut out)?,
@@ -141,14 +142,10 @@ fn list_skipped(
     let skipped = library.map_or(Ok(Vec::new()), |library| library.catalog().skipped())?;
     let mut out = context.stdout();
     if as_json {
-        let files: Vec<Value> = skipped
-            .iter()
-            .map(|file| json!({ "path": file.path.to_string_lossy(), "reason": file.reason }))
-            .collect();
-        out.json(&files)?;
+        out.json(&skipped)?;
     } else {
         for file in &skipped {
-            writeln!(out, "{}: {}", file.path.display(), file.reason)?;
+            writeln!(out, "{}", shown(format_args!("{}: {}", file.path.display(), file.reason)))?;
         }
         if skipped.is_empty() {
             context.watch().note("nothing was skipped");
@@ -217,7 +214,8 @@ impl State {
         let Counts { files, images, orphans, skipped } = self.counts;
         for root in &self.roots {
             let selection = selection(root).map(|wanted| format!(", {wanted}")).unwrap_or_default();
-            writeln!(out, "folder     {} ({} files{selection})", root.path.display(), root.files)?;
+            let path = shown(root.path.display());
+            writeln!(out, "folder     {path} ({} files{selection})", root.files)?;
         }
         writeln!(out, "photos     {files} files, {images} different images, {skipped} skipped")?;
         if orphans > 0 {

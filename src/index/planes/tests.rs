@@ -30,6 +30,27 @@ fn vectors() -> impl Strategy<Value = Vec<Vec<f32>>> {
     (1usize..300).prop_flat_map(pair)
 }
 
+/// As wide as models may be (`src/model/manifest.rs`), as networks give it: more zeros than not, and a few that are large.
+#[test]
+fn the_widest_vectors_are_no_less_exact() {
+    let mut state = 1;
+    let mut vector = || {
+        let mut random = || (split_mix(&mut state) >> 40) as f32 / (1 << 24) as f32;
+        let values: Vec<f32> = (0..1 << 16).map(|_| (random() - 0.6).max(0.0).powi(3)).collect();
+        Embedding::normalised(&values).unwrap()
+    };
+    let all = [vector(), vector()];
+    let (rough, fine) = written(&all);
+    let planes = Planes::new(&rough, &fine, 1 << 16);
+    let query = Query::new(&all[0]);
+    let expected = all[0].cosine(&all[1]);
+    let found = planes.rough(&query, 1).unwrap();
+    assert!((found.cosine - f64::from(expected)).abs() <= found.margin, "{found:?} {expected}");
+    let cosine = planes.cosine(&query, 1).unwrap();
+    assert!((cosine - expected).abs() < 1e-6, "{cosine} {expected}");
+    assert_eq!(planes.cosine(&query, 0), Some(1.0));
+}
+
 proptest! {
     #[test]
     fn cosines_are_those_of_the_vectors(vectors in vectors()) {

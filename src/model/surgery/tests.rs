@@ -372,6 +372,76 @@ fn a_network_that_ends_in_a_map_is_pooled_on_request() {
 }
 
 #[test]
+fn a_map_that_is_pooled_counts_by_its_channels_whatever_size_is_declared() {
+    let map = [BATCH, Dim::Fixed(16), Dim::Fixed(8), Dim::Fixed(8)];
+    let body = Onnx::with_body(BATCH, 16).output("relu", &map);
+    let rules = [FeatureRule::Pooled, FeatureRule::Tensor("relu".into())];
+    for pool in [Pool::Average, Pool::Max, Pool::Gem] {
+        for rule in &rules {
+            let found = cut_and_pool(&body, rule.clone(), Some(pool), None).unwrap();
+            assert_eq!(found.width, 16, "{pool:?} {rule:?}");
+        }
+    }
+    // Without pooling, each place counts.
+    assert_eq!(cut(&body, rules[1].clone(), None).unwrap().width, 16 * 64);
+    // Where the network pools it, what is declared of the map before says no more.
+    let inner = Onnx::with_body(BATCH, 16).field(value_info_field(13, "relu", &map));
+    assert_eq!(pooled(&inner.bare_output("pooled")).unwrap().width, 16);
+}
+
+#[test]
+fn a_linear_layer_over_places_does_not_tell_the_channels() {
+    // VGG and its like pool to several places, which the linear layer takes all.
+    let file = Onnx::new(BATCH)
+        .weights("conv.w", &[16, 3, 1, 1])
+        .node("Conv", &["image", "conv.w"], "conv", &[])
+        .node("MaxPool", &["conv"], "small", &[])
+        .node("Flatten", &["small"], "flat", &[("axis", 1)])
+        .weights("fc.w", &[10, 64])
+        .node("Gemm", &["flat", "fc.w"], "logits", &[("transB", 1)])
+        .bare_output("logits");
+    assert_eq!(pooled(&file).unwrap().width, 64);
+    let found = cut_and_pool(&file, FeatureRule::Pooled, Some(Pool::Gem), None).unwrap();
+    assert_eq!(found.width, 16);
+}
+
+#[test]
+fn what_is_no_map_cannot_be_pooled() {
+    let refused = |file: &Onnx| {
+        let found = cut_and_pool(file, FeatureRule::Pooled, Some(Pool::Gem), None);
+        match found.unwrap_err() {
+            Unfit::Network(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let tokens = [BATCH, Dim::Fixed(50), Dim::Fixed(16)];
+    let reason = refused(&Onnx::with_body(BATCH, 16).output("relu", &tokens));
+    assert!(reason.starts_with("the tensor `relu` has 3 axes and cannot be pooled"), "{reason}");
+    // A linear layer before the last one.
+    let rows = Onnx::with_body(BATCH, 16)
+        .weights("a.w", &[16, 12])
+        .node("Gemm", &["pooled", "a.w"], "a", &[])
+        .weights("b.w", &[12, 10])
+        .node("Gemm", &["a", "b.w"], "b", &[])
+        .bare_output("b");
+    assert!(refused(&rows).starts_with("the tensor `a` has 2 axes"), "{}", refused(&rows));
+}
+
+#[test]
+fn a_mean_over_tokens_does_not_tell_the_width() {
+    let file = Onnx::with_body(BATCH, 16)
+        .field(value_info_field(
+            13,
+            "relu",
+            &[BATCH, Dim::Fixed(50), Dim::Fixed(16), Dim::Fixed(1)],
+        ))
+        .shape("axes", &[1])
+        .node("ReduceMean", &["relu", "axes"], "mean", &[])
+        .bare_output("mean");
+    assert_eq!(pooled(&file).unwrap_err(), Unfit::UnknownWidth { tensor: "mean".into() });
+}
+
+#[test]
 fn classes_that_are_pooled_are_no_features() {
     // SqueezeNet.
     let file = Onnx::new(BATCH)

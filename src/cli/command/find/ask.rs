@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -167,7 +168,7 @@ pub(super) struct Asker<'a> {
     pub(super) known: &'a dyn Known,
     pub(super) network: &'a Network<'a>,
     pub(super) fetch: FetchOptions,
-    stdin: OnceCell<Vec<u8>>,
+    stdin: OnceCell<Rc<PhotoBytes>>,
 }
 
 impl<'a> Asker<'a> {
@@ -194,23 +195,31 @@ impl<'a> Asker<'a> {
         Ok(Asked { embedding: features.embedding(), id })
     }
 
-    fn read(&self, source: &Source) -> anyhow::Result<(PhotoBytes, String)> {
+    fn read(&self, source: &Source) -> anyhow::Result<(Rc<PhotoBytes>, String)> {
         let unusable =
             |name: &str, reason: String| Error::QueryPhoto { name: name.to_owned(), reason };
         let from_bytes = |name: &str, bytes: Vec<u8>| {
             let photo = photo::from_bytes(bytes);
-            photo.map_err(|reason| unusable(name, reason.to_string()))
+            photo.map(Rc::new).map_err(|reason| unusable(name, reason.to_string()))
         };
         let max_bytes = self.network.decoding.max_bytes;
         match source {
             Source::Stdin => {
-                if self.stdin.get().is_none() {
-                    let mut bytes = Vec::new();
-                    std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
-                    let _ = self.stdin.set(bytes);
+                let name = "stdin";
+                // Several queries may mean it; it can be read once.
+                if let Some(photo) = self.stdin.get() {
+                    return Ok((Rc::clone(photo), name.to_owned()));
                 }
-                let bytes = self.stdin.get().cloned().unwrap_or_default();
-                Ok((from_bytes("stdin", bytes)?, "stdin".to_owned()))
+                let mut bytes = Vec::new();
+                let mut stdin = std::io::stdin().lock().take(max_bytes.saturating_add(1));
+                stdin.read_to_end(&mut bytes).context("cannot read stdin")?;
+                if bytes.len() as u64 > max_bytes {
+                    let reason = "it gives more than a picture may take";
+                    let limit = format!("{reason}: {} MB (--max-memory)", max_bytes / 1_000_000);
+                    return Err(unusable(name, limit).into());
+                }
+                let photo = from_bytes(name, bytes)?;
+                Ok((Rc::clone(self.stdin.get_or_init(|| photo)), name.to_owned()))
             }
             Source::Url(url) => {
                 if self.network.context.offline {
@@ -228,7 +237,7 @@ impl<'a> Asker<'a> {
                     Copied::Picture { width, height, rgba } => {
                         let photo = photo::from_rgba(width, height, &rgba);
                         let photo = photo.map_err(|reason| unusable(name, reason.to_string()))?;
-                        Ok((photo, name.to_owned()))
+                        Ok((Rc::new(photo), name.to_owned()))
                     }
                 }
             }
@@ -238,11 +247,11 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn read_file(path: &Path, max_bytes: u64) -> anyhow::Result<(PhotoBytes, String)> {
+fn read_file(path: &Path, max_bytes: u64) -> anyhow::Result<(Rc<PhotoBytes>, String)> {
     let name = path.display().to_string();
     let photo = photo::read(path, max_bytes)
         .map_err(|reason| Error::QueryPhoto { name: name.clone(), reason: reason.to_string() })?;
-    Ok((photo, name))
+    Ok((Rc::new(photo), name))
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::io::Write;
 
 use clap::ValueEnum;
 use likeness::query::Match;
+use likeness::record::path_bytes;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
+use crate::cli::render::shown;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -56,9 +58,9 @@ pub(super) fn print(
 }
 
 fn show_path(found: &Match) -> String {
-    let path = found.image.path.display();
+    let path = shown(found.image.path.display());
     match found.image.copies.len() {
-        0 => path.to_string(),
+        0 => path,
         1 => format!("{path}  (and 1 copy)"),
         n => format!("{path}  (and {n} copies)"),
     }
@@ -77,6 +79,9 @@ pub(super) fn to_json((found, rank): (&Match, usize)) -> Value {
         "height": image.height,
         "copies": image.copies.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
     });
+    if let Some(bytes) = path_bytes(&image.path) {
+        hit["path_bytes"] = bytes.into();
+    }
     // What the photo does not say is left out.
     let details = serde_json::to_value(&image.details).unwrap_or_default();
     if let (Some(hit), Value::Object(details)) = (hit.as_object_mut(), details) {

@@ -10,6 +10,7 @@ use likeness::network::{Channels, Filter, Layout};
 use serde::de::value::{Error as NotOneOf, StrDeserializer};
 use serde::{Deserialize, de::IntoDeserializer};
 
+use super::show::preparation;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 
@@ -111,6 +112,7 @@ impl Import {
             "{}: {} features from the tensor `{}`; {removed}",
             model.entry.name, facts.width, facts.output
         )?;
+        writeln!(out, "pixels: {}", preparation(&model.entry.input).replace('\n', " "))?;
         out.flush()?;
         Ok(Exit::Done)
     }

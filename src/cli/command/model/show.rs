@@ -1,8 +1,10 @@
 //! `likeness model show`.
 
 use std::io::Write;
+use std::path::Path;
 
 use likeness::model::{ModelEntry, ModelFile, ModelStore, NetworkFacts};
+use likeness::network::Preprocessing;
 use serde_json::json;
 
 use super::megabytes;
@@ -32,7 +34,7 @@ pub(super) fn show(
             "description": entry.description,
             "licence": entry.licence,
             "installed": here.is_some(),
-            "path": file.and_then(ModelFile::path),
+            "path": file.and_then(ModelFile::path).map(Path::to_string_lossy),
             "built_in": file.is_some_and(|file| file.path().is_none()),
             "bytes": entry.bytes,
             "sha256": entry.sha256,
@@ -56,9 +58,7 @@ fn print_facts(
     entry: &ModelEntry,
     here: Option<&(ModelFile, NetworkFacts)>,
 ) -> std::io::Result<()> {
-    let numbers = |values: &[f32; 3]| values.map(|value| value.to_string()).join(", ");
     let said = |text: &str| if text.is_empty() { "not said".to_owned() } else { text.to_owned() };
-    let input = &entry.input;
     writeln!(out, "name         {}", entry.name)?;
     writeln!(out, "description  {}", said(&entry.description))?;
     writeln!(out, "licence      {}", said(&entry.licence))?;
@@ -74,19 +74,7 @@ fn print_facts(
         )?,
     }
     writeln!(out, "sha256       {}", entry.sha256)?;
-    writeln!(
-        out,
-        "input        {size} x {size} {channels} {layout}: shorter side to {resize} ({filter}), central \
-         crop,\n             times {scale}, minus ({mean}), divided by ({std})",
-        size = input.size,
-        channels = name_of(input.channels),
-        layout = name_of(input.layout),
-        resize = input.resize,
-        filter = name_of(input.filter),
-        scale = input.scale,
-        mean = numbers(&input.mean),
-        std = numbers(&input.std),
-    )?;
+    writeln!(out, "input        {}", preparation(&entry.input).replace('\n', "\n             "))?;
     writeln!(
         out,
         "output       {} features: {}{}",
@@ -129,6 +117,23 @@ fn print_facts(
         }
     }
     Ok(())
+}
+
+/// What happens to pixels, in two lines.
+pub(super) fn preparation(input: &Preprocessing) -> String {
+    let numbers = |values: &[f32; 3]| values.map(|value| value.to_string()).join(", ");
+    format!(
+        "{size} x {size} {channels} {layout}: shorter side to {resize} ({filter}), central crop,\n\
+         times {scale}, minus ({mean}), divided by ({std})",
+        size = input.size,
+        channels = name_of(input.channels),
+        layout = name_of(input.layout),
+        resize = input.resize,
+        filter = name_of(input.filter),
+        scale = input.scale,
+        mean = numbers(&input.mean),
+        std = numbers(&input.std),
+    )
 }
 
 fn millions(number: u64) -> String {

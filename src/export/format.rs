@@ -60,6 +60,11 @@ impl Format {
         matches!(self, Format::Projector | Format::ClipRetrieval)
     }
 
+    /// Whether ids, paths and the rest stand in a file of their own, `OUT.ids.jsonl`.
+    pub(super) fn has_ids_beside(self) -> bool {
+        matches!(self, Format::Npy | Format::Safetensors | Format::Fvecs)
+    }
+
     /// Whether [`Dtype::F16`] can be written so.
     pub fn holds(self, dtype: Dtype) -> bool {
         let halves = [

@@ -181,11 +181,17 @@ fn read_manifest(path: &Path) -> io::Result<Manifest> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+/// The manifest of an earlier export, if it is one. Nothing else than a file is opened: a pipe would be waited for.
+pub(super) fn earlier_manifest(path: &Path) -> Option<Manifest> {
+    path.metadata().ok().filter(|there| there.is_file())?;
+    read_manifest(path).ok()
+}
+
 /// Whether a folder is an earlier export, and nothing else: it may be replaced by another. So may an empty one.
 pub(super) fn is_export_folder(path: &Path) -> bool {
     let empty = || path.read_dir().is_ok_and(|mut inside| inside.next().is_none());
     let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    let Ok(manifest) = read_manifest(&path.join("manifest.json")) else {
+    let Some(manifest) = earlier_manifest(&path.join("manifest.json")) else {
         return is_folder && empty();
     };
     let ours =

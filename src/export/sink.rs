@@ -13,12 +13,14 @@ use crate::error::{Error, Result};
 pub(super) struct Sink {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
+    landing: PathBuf,
 }
 
 /// A file that is whole and on disk, but not yet under its name.
 pub(super) struct Durable {
     file: TempPath,
     target: PathBuf,
+    landing: PathBuf,
 }
 
 /// A folder that is being filled, under a temporary name beside its final one. Dropped, it leaves nothing behind.
@@ -29,18 +31,29 @@ pub(super) struct Folder {
 }
 
 impl Sink {
+    /// Begins the file that is to be `target`, or where that leads to if it is a link.
     pub(super) fn create(target: &Path) -> Result<Self> {
-        let folder = folder_of(target);
+        let landing = landing(target);
+        let folder = folder_of(&landing);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".likeness-export-");
+        #[cfg(unix)]
+        let earlier = landing.metadata().ok().map(|there| there.permissions());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             // As any program's files: the user's umask decides, not the 0600 of temporary ones.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+            let usual = std::fs::Permissions::from_mode(0o666);
+            builder.permissions(earlier.clone().unwrap_or(usual));
         }
         let file = builder.tempfile_in(&folder).map_err(|source| no_folder(&folder, source))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf() })
+        // Whoever may not read what is replaced, may not read this.
+        #[cfg(unix)]
+        if let Some(earlier) = earlier {
+            file.as_file().set_permissions(earlier).map_err(Error::io("protect", target))?;
+        }
+        let (file, target) = (BufWriter::with_capacity(1 << 18, file), target.to_path_buf());
+        Ok(Self { file, target, landing })
     }
 
     /// For errors of writers that stand on top of this one.
@@ -50,12 +63,12 @@ impl Sink {
 
     /// Makes the file durable.
     pub(super) fn complete(self) -> Result<Durable> {
-        let Self { file, target } = self;
+        let Self { file, target, landing } = self;
         let file =
             file.into_inner().map_err(|error| Error::io("write", &target)(error.into_error()))?;
         file.as_file().sync_all().map_err(Error::io("write", &target))?;
         // An export of many files does not keep them all open.
-        Ok(Durable { file: file.into_temp_path(), target })
+        Ok(Durable { file: file.into_temp_path(), target, landing })
     }
 }
 
@@ -91,17 +104,14 @@ impl Durable {
         let failed = |source| Error::io("read back", &self.target)(source);
         let bytes = std::fs::metadata(&self.file).map_err(failed)?.len();
         let blake3 = hash_of(&self.file).map_err(failed)?;
-        let name = self.target.strip_prefix(folder).unwrap_or(&self.target);
-        let names = name.iter().map(|part| part.to_string_lossy());
-        let name = names.collect::<Vec<_>>().join("/");
-        Ok(FileRecord { name, bytes, blake3, rows })
+        Ok(FileRecord { name: name_below(folder, &self.target), bytes, blake3, rows })
     }
 
     /// Gives it its name; what had the name before is replaced.
     pub(super) fn publish(self) -> Result<PathBuf> {
-        let Self { file, target } = self;
-        file.persist(&target).map_err(|error| Error::io("rename to", &target)(error.error))?;
-        sync(&folder_of(&target))?;
+        let Self { file, target, landing } = self;
+        file.persist(&landing).map_err(|error| Error::io("rename to", &landing)(error.error))?;
+        sync(&folder_of(&landing))?;
         Ok(target)
     }
 }
@@ -120,12 +130,22 @@ impl Folder {
             let path = path.join(name);
             std::fs::create_dir(&path).map_err(Error::io("create", &path))?;
         }
+        #[cfg(unix)]
+        if let Ok(earlier) = target.metadata() {
+            let protected = std::fs::set_permissions(&path, earlier.permissions());
+            protected.map_err(Error::io("protect", &path))?;
+        }
         Ok(Self { dir, path, target: target.to_path_buf() })
     }
 
     /// Where it lies until it is published.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name that it will have.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Gives the folder its name. An earlier one at its place is moved aside first, and back when that fails;
@@ -176,6 +196,24 @@ fn sync(folder: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
+}
+
+/// Where something that is written under this name lands: a link is followed, whether or not it leads to something.
+pub(super) fn landing(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many links one behind the other as Linux follows: what stays a link then is told as one that goes round.
+    for _ in 0..40 {
+        let Ok(leads_to) = path.read_link() else { break };
+        path = folder_of(&path).join(leads_to);
+    }
+    path
+}
+
+/// What a manifest in a folder calls a file below it.
+pub(super) fn name_below(folder: &Path, path: &Path) -> String {
+    let name = path.strip_prefix(folder).unwrap_or(path);
+    let names = name.iter().map(|part| part.to_string_lossy());
+    names.collect::<Vec<_>>().join("/")
 }
 
 pub(super) fn folder_of(path: &Path) -> PathBuf {

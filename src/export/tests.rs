@@ -211,6 +211,10 @@ fn every_format_reads_back_what_was_written_in_both_types_and_in_parts() {
                 let written = write_as(&out, &rows, &options);
                 assert_eq!(written.is_ok(), wanted, "{format:?} {dtype:?} {shard:?} {written:?}");
                 let Ok(summary) = written else { continue };
+                if !format.is_folder() {
+                    let place = Place::new(&out, shard.map(|_| 4), &options).unwrap();
+                    assert_eq!(place.names(shard.map(|_| 4)), summary.files, "{format:?}");
+                }
                 let manifest = match format.is_folder() {
                     true => summary.files[0].join("manifest.json"),
                     false => summary.files.last().unwrap().clone(),
@@ -295,6 +299,132 @@ fn a_folder_replaces_an_earlier_export_and_nothing_else() {
     std::fs::write(dir.path().join("file"), "precious").unwrap();
     let refused = write_as(&dir.path().join("file"), &many(2), &Options::new(Format::Projector));
     assert!(matches!(refused, Err(Error::ExportTarget { .. })), "{refused:?}");
+}
+
+#[test]
+fn only_an_earlier_export_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, parts) = (None, NonZeroU64::new(1));
+    for (name, shard) in [
+        ("out.npy", one),
+        ("out.npy.ids.jsonl", one),
+        ("out.npy.manifest.json", one),
+        ("out-00001.npy", parts),
+        ("out-00001.npy.ids.jsonl", parts),
+    ] {
+        let foreign = dir.path().join(name);
+        std::fs::write(&foreign, "precious").unwrap();
+        let options = Options { shard, ..Options::new(Format::Npy) };
+        let refused = write_as(&dir.path().join("out.npy"), &many(2), &options).unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+        assert!(refused.hint().unwrap().contains("delete this one first"), "{refused}");
+        assert_eq!(left_in(dir.path()), [name]);
+        assert_eq!(std::fs::read(&foreign).unwrap(), b"precious");
+        std::fs::remove_file(foreign).unwrap();
+    }
+    for format in FILES {
+        let photo = dir.path().join("photo.jpg");
+        std::fs::write(&photo, "precious").unwrap();
+        let refused = write_as(&photo, &many(2), &Options::new(format));
+        assert!(matches!(refused, Err(Error::ExportTarget { .. })), "{refused:?}");
+    }
+    // What came while the export was written.
+    let out = dir.path().join("late.npy");
+    let mut rows = many(2).into_iter().map(|row| {
+        std::fs::write(&out, "precious").unwrap();
+        Ok(row)
+    });
+    let options = Options::new(Format::Npy);
+    let refused = export(&out, 2, &mut rows, &options, &about(false), &Watch::none());
+    assert!(matches!(refused, Err(Error::ExportTarget { .. })), "{refused:?}");
+    assert_eq!(left_in(dir.path()), ["late.npy", "photo.jpg"]);
+}
+
+#[test]
+fn nothing_is_written_into_the_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("library");
+    std::fs::create_dir_all(library.join("index")).unwrap();
+    for format in FILES.into_iter().chain(FOLDERS) {
+        let options = Options { library: Some(&library), ..Options::new(format) };
+        for out in ["library/out", "library/index/out", "library/../library/out"] {
+            let refused = write_as(&dir.path().join(out), &many(1), &options).unwrap_err();
+            assert!(refused.to_string().contains("in the library's own folder"), "{refused}");
+        }
+        write_as(&dir.path().join(format.name()), &many(1), &options).unwrap();
+    }
+    assert_eq!(left_in(&library), ["index"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_neither_waited_for_nor_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["out.npy", "out.npy.ids.jsonl", "out.npy.manifest.json"] {
+        let pipe = dir.path().join(name);
+        let path = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+        // SAFETY: the path ends in a null byte and outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        let out = dir.path().join("out.npy");
+        let refused = write_as(&out, &many(1), &Options::new(Format::Npy)).unwrap_err();
+        assert!(refused.to_string().ends_with("it is a pipe"), "{refused}");
+        assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+        std::fs::remove_file(pipe).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_followed_and_stays() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let (out, lands) = (dir.path().join("out.npy"), dir.path().join("disk/real.npy"));
+    symlink("disk/real.npy", &out).unwrap();
+    // First it leads to nothing, then to an earlier export.
+    for rows in [1, 2] {
+        write_as(&out, &many(rows), &Options::new(Format::Npy)).unwrap();
+        assert!(out.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(left_in(&dir.path().join("disk")), ["real.npy"]);
+        assert_eq!(lands.metadata().unwrap().len(), 128 + 12 * rows as u64);
+        Import::open(&out).unwrap().verify(&Watch::none()).unwrap();
+    }
+    std::fs::write(dir.path().join("photo.jpg"), "precious").unwrap();
+    symlink("photo.jpg", dir.path().join("other.npy")).unwrap();
+    let other = dir.path().join("other.npy");
+    let refused = write_as(&other, &many(1), &Options::new(Format::Npy)).unwrap_err();
+    assert!(matches!(refused, Error::ExportTarget { .. }), "{refused}");
+    symlink("round.npy", dir.path().join("round.npy")).unwrap();
+    let round = dir.path().join("round.npy");
+    assert!(write_as(&round, &many(1), &Options::new(Format::Npy)).is_err());
+    // A folder, too.
+    let (clip, lands) = (dir.path().join("clip"), dir.path().join("disk/clip"));
+    symlink("disk/clip", &clip).unwrap();
+    for _ in 0..2 {
+        write_as(&clip, &many(1), &Options::new(Format::ClipRetrieval)).unwrap();
+        assert!(clip.symlink_metadata().unwrap().is_symlink() && lands.is_dir());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_replaced_keeps_its_mode() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    for format in [Format::Npy, Format::ClipRetrieval] {
+        let out = dir.path().join(format.name());
+        let files = write_as(&out, &many(1), &Options::new(format)).unwrap().files;
+        for (at, file) in files.iter().enumerate() {
+            set_permissions(file, Permissions::from_mode(0o700 + at as u32)).unwrap();
+        }
+        write_as(&out, &many(2), &Options::new(format)).unwrap();
+        for (at, file) in files.iter().enumerate() {
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700 + at as u32, "{}", file.display());
+        }
+    }
 }
 
 #[test]

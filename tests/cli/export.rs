@@ -71,7 +71,19 @@ fn what_cannot_be_written_is_named_and_leaves_nothing() {
     sandbox.run(&["export", "photos", "--format", "npy"]).exits(1).says("it is a folder");
     let folder = ["export", "photos", "--for", "clip-retrieval"];
     sandbox.run(&folder).exits(1).says("it holds something else than an earlier export");
-    assert!(sandbox.path("photos/0.jpg").exists());
+    let photo = fs::read(sandbox.path("photos/0.jpg")).unwrap();
+    sandbox
+        .run(&["export", "photos/0.jpg", "--format", "csv"])
+        .exits(1)
+        .says("photos/0.jpg cannot be written as csv: it is there already, and no manifest says")
+        .says("hint: name another file, or delete this one first");
+    assert_eq!(fs::read(sandbox.path("photos/0.jpg")).unwrap(), photo);
+    sandbox
+        .run(&["export", "home/data/likeness/catalog.sqlite", "--format", "csv"])
+        .exits(1)
+        .says("it would lie in the library's own folder")
+        .says("hint: name a place outside of the folder");
+    sandbox.run(&["status"]).exits(0);
     let half = |name: &str| sandbox.run(&["export", name, "--dtype", "f16"]).exits(1);
     half("out.csv")
         .says("16-bit floats cannot be written as csv")

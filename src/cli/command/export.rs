@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
 use likeness::catalog::Chosen;
-use likeness::export::{self, About, Dtype, Format, Options};
+use likeness::export::{self, About, Dtype, Format, Options, Thumbnails};
 use likeness::filter::Filter;
 use likeness::library::Library;
 use likeness::photo::DecodeOptions;
@@ -20,7 +20,8 @@ use crate::cli::time;
 /// Write the embeddings of all indexed images to a file, with a manifest beside it.
 ///
 /// Raw pooled features unless --normalized. Rows are in the order of the image ids. What was written is read back
-/// and compared before it gets its name, and the file appears whole or not at all.
+/// and compared before it gets its name, and the file appears whole or not at all. Of what is there already, only
+/// an earlier export is replaced; a link is followed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -160,7 +161,9 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         DtypeName::F32 => Dtype::F32,
         DtypeName::F16 => Dtype::F16,
     };
-    let options = Options { format, dtype, shard: args.shard, thumbnails: Some(&pictures) };
+    let (shard, thumbnails) = (args.shard, Some(&pictures as Thumbnails<'_>));
+    let library = Some(context.library.as_path());
+    let options = Options { format, dtype, shard, thumbnails, library };
     // What cannot be, is said before anything is looked for.
     options.check(0)?;
     let library = Library::open_existing(&context.library)?;

@@ -194,7 +194,7 @@ pub fn export(
     let mut sink = Sink::create(&place.manifest())?;
     manifest.write(&mut sink)?;
     written.push(sink.complete()?);
-    Ok(Summary { count: total, files: place.publish(written)? })
+    Ok(Summary { count: total, files: place.publish(written, watch)? })
 }
 
 fn open<'a>(

@@ -12,6 +12,7 @@ use super::manifest::Manifest;
 use super::sink::{Durable, Folder, folder_of, landing, name_below};
 use super::{Format, Options, beside};
 use crate::error::{Error, Result};
+use crate::progress::Watch;
 
 const NEW_NAME: &str = "name a file that need not be there yet, as `embeddings.npy`; or for a format that is a \
                         folder, one that is empty or holds nothing but an earlier export";
@@ -123,18 +124,40 @@ impl Place {
     }
 
     /// Gives all files their names, the last, which is the manifest, after all others.
-    pub(super) fn publish(self, files: Vec<Durable>) -> Result<Vec<PathBuf>> {
+    pub(super) fn publish(self, files: Vec<Durable>, watch: &Watch<'_>) -> Result<Vec<PathBuf>> {
         match self.kind {
             Kind::File(_) => {
                 let names: Vec<&Path> = files.iter().map(Durable::target).collect();
                 // Something may have come there while this one was written.
-                self.check(&names)?;
-                files.into_iter().map(Durable::publish).collect()
+                let earlier = self.check(&names)?;
+                let files = files.into_iter().map(Durable::publish).collect::<Result<Vec<_>>>()?;
+                if let Some(earlier) = earlier {
+                    self.remove_rest(&earlier, &files, watch);
+                }
+                Ok(files)
             }
             Kind::Folder(folder) => {
                 check_folder(folder.target(), self.format, self.library.as_deref())?;
                 files.into_iter().try_for_each(|file| file.publish().map(drop))?;
                 Ok(vec![folder.publish()?])
+            }
+        }
+    }
+
+    /// Removes what an earlier export had and this one has not, as its last shards. Only what likeness itself names
+    /// so: a manifest can be written by anybody, and must not choose what is deleted.
+    fn remove_rest(&self, earlier: &Manifest, files: &[PathBuf], watch: &Watch<'_>) {
+        let named: HashSet<&str> = earlier.files.iter().map(|file| file.name.as_str()).collect();
+        let files: HashSet<&Path> = files.iter().map(PathBuf::as_path).collect();
+        let numbers = (0..earlier.files.len() as u64).map(Some);
+        for file in std::iter::once(None).chain(numbers).map(|number| self.file(number)) {
+            for path in [ids_beside(&file), file] {
+                let rest = named.contains(name_below(self.folder(), &path).as_str())
+                    && !files.contains(path.as_path())
+                    && path.symlink_metadata().is_ok_and(|there| there.is_file());
+                if rest && let Err(error) = std::fs::remove_file(&path) {
+                    watch.note(format!("{} of the earlier export stays: {error}", path.display()));
+                }
             }
         }
     }

@@ -341,6 +341,38 @@ fn only_an_earlier_export_is_replaced() {
 }
 
 #[test]
+fn files_that_only_the_earlier_export_had_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npy");
+    let export = |rows, shard| {
+        let options = Options { shard: NonZeroU64::new(shard), ..Options::new(Format::Npy) };
+        write_as(&out, &many(rows), &options).unwrap();
+        left_in(dir.path())
+    };
+    assert_eq!(export(5, 2).len(), 7);
+    // Named as a shard, but not by the manifest; and what a manifest names, but likeness would not.
+    std::fs::write(dir.path().join("out-00007.npy"), "precious").unwrap();
+    std::fs::write(dir.path().join("photo.jpg"), "precious").unwrap();
+    let manifest = beside(&out, "manifest.json");
+    let mut altered = manifest_of(&manifest);
+    for name in ["photo.jpg", "../photo.jpg"] {
+        altered.files.push(FileRecord { name: name.into(), ..altered.files[0].clone() });
+    }
+    std::fs::write(&manifest, serde_json::to_vec(&altered).unwrap()).unwrap();
+    let shard = |n: u32| [format!("out-0000{n}.npy"), format!("out-0000{n}.npy.ids.jsonl")];
+    let others = ["out-00007.npy", "out.npy.manifest.json", "photo.jpg"].map(str::to_owned);
+    assert_eq!(export(3, 2), [&shard(0)[..], &shard(1), &others].concat());
+    let one =
+        ["out-00007.npy", "out.npy", "out.npy.ids.jsonl", "out.npy.manifest.json", "photo.jpg"];
+    let options = Options::new(Format::Npy);
+    write_as(&out, &many(3), &options).unwrap();
+    assert_eq!(left_in(dir.path()), one);
+    // Another format has no ids beside it.
+    write_as(&out, &many(3), &Options::new(Format::Csv)).unwrap();
+    assert!(!left_in(dir.path()).contains(&"out.npy.ids.jsonl".to_owned()));
+}
+
+#[test]
 fn nothing_is_written_into_the_library() {
     let dir = tempfile::tempdir().unwrap();
     let library = dir.path().join("library");

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use etcetera::BaseStrategy;
 use likeness::error::Error;
+use likeness::export::hold_publishing;
 use likeness::model::{ModelStore, Obtained, StoreConfig, Wanted};
 use likeness::network::FeatureNetwork;
 use likeness::progress::Watch;
@@ -145,7 +146,9 @@ fn not_empty(path: &Option<PathBuf>) -> Option<PathBuf> {
 
 fn on_signal() {
     if CANCELLED.swap(true, Ordering::Relaxed) {
-        // The second Ctrl-C means it. Unfinished batches are rolled back by SQLite's journal.
+        // The second Ctrl-C means it. Unfinished batches are rolled back by SQLite's journal; the moment in which the
+        // files of an export get their names is waited for.
+        let _published = hold_publishing();
         #[expect(clippy::exit, reason = "the user asked twice")]
         std::process::exit(130);
     }

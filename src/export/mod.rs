@@ -1,8 +1,9 @@
 //! Embeddings for other systems: one file a format, and a manifest beside it.
 //!
 //! Everything is written under temporary names, made durable, read back and compared with what was to be written,
-//! hashed, and only then renamed, the manifest last: an export is there whole or not at all, and one that fails
-//! leaves the previous one untouched. Rows are streamed: memory does not grow with their number. A folder is
+//! hashed, and only then renamed: an export that fails before leaves the previous one untouched. An earlier manifest
+//! is removed before the first file is renamed and the new one comes last, so that whatever has a manifest is whole.
+//! Rows are streamed: memory does not grow with their number. A folder is
 //! filled under a temporary name and renamed as one. What is no earlier export is never replaced.
 //!
 //! [`Import`] is the way back.
@@ -33,6 +34,7 @@ use serde::Serialize;
 pub use format::Format;
 pub use import::{Import, ImportedImage};
 pub use manifest::{About, FileRecord, Manifest};
+pub use place::hold_publishing;
 pub use projector::MOST_POINTS;
 pub use vectors::Dtype;
 
@@ -125,7 +127,8 @@ const TOLD: u64 = 256;
 /// [`Error::ExportTarget`] when something else than an earlier export would be replaced; the errors of
 /// [`Options::check`]; [`Error::ExportOverflow`]; [`Error::ExportReadBack`] when something else stands on the disk
 /// than was written; [`Error::Io`] when a file cannot be written; [`Error::Cancelled`]; whatever `rows` gives. In
-/// every case nothing is published.
+/// every case nothing is published, unless a file could be written but not be given its name: then there is no
+/// manifest any more.
 pub fn export(
     out: &Path,
     total: u64,
@@ -193,8 +196,8 @@ pub fn export(
     };
     let mut sink = Sink::create(&place.manifest())?;
     manifest.write(&mut sink)?;
-    written.push(sink.complete()?);
-    Ok(Summary { count: total, files: place.publish(written, watch)? })
+    let manifest = sink.complete()?;
+    Ok(Summary { count: total, files: place.publish(written, manifest, watch)? })
 }
 
 fn open<'a>(

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::clip_retrieval;
 use super::import::{earlier_manifest, is_export_folder};
 use super::jsonl::ids_beside;
 use super::manifest::Manifest;
-use super::sink::{Durable, Folder, folder_of, landing, name_below};
+use super::sink::{Durable, Folder, folder_of, landing, name_below, publish};
 use super::{Format, Options, beside};
 use crate::error::{Error, Result};
 use crate::progress::Watch;
@@ -20,6 +21,15 @@ const DELETE_FIRST: &str =
     "name another file, or delete this one first: only what a manifest names beside it is replaced";
 const ELSEWHERE: &str =
     "name a place outside of the folder that `likeness status` calls the library";
+
+/// Held while files get their names.
+static PUBLISHING: Mutex<()> = Mutex::new(());
+
+/// Waits until no export of this process is giving its files their names, and lets none begin to while the guard is
+/// held: for a program that ends while other threads of its work.
+pub fn hold_publishing() -> MutexGuard<'static, ()> {
+    PUBLISHING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Where an export goes.
 pub(super) struct Place {
@@ -123,22 +133,34 @@ impl Place {
         Ok(earlier)
     }
 
-    /// Gives all files their names, the last, which is the manifest, after all others.
-    pub(super) fn publish(self, files: Vec<Durable>, watch: &Watch<'_>) -> Result<Vec<PathBuf>> {
+    /// Gives all files their names. Between the first and the last there is no manifest, so that a failure or a
+    /// power cut among them leaves no export, rather than one of two halves that looks whole.
+    pub(super) fn publish(
+        self,
+        files: Vec<Durable>,
+        manifest: Durable,
+        watch: &Watch<'_>,
+    ) -> Result<Vec<PathBuf>> {
+        let _uncut = hold_publishing();
         match self.kind {
             Kind::File(_) => {
-                let names: Vec<&Path> = files.iter().map(Durable::target).collect();
+                let all = files.iter().chain([&manifest]);
                 // Something may have come there while this one was written.
-                let earlier = self.check(&names)?;
-                let files = files.into_iter().map(Durable::publish).collect::<Result<Vec<_>>>()?;
-                if let Some(earlier) = earlier {
-                    self.remove_rest(&earlier, &files, watch);
+                let earlier = self.check(&all.map(Durable::target).collect::<Vec<_>>())?;
+                if earlier.is_some() {
+                    manifest.make_way()?;
                 }
-                Ok(files)
+                let mut published = publish(files)?;
+                published.extend(publish(vec![manifest])?);
+                if let Some(earlier) = earlier {
+                    self.remove_rest(&earlier, &published, watch);
+                }
+                Ok(published)
             }
             Kind::Folder(folder) => {
                 check_folder(folder.target(), self.format, self.library.as_deref())?;
-                files.into_iter().try_for_each(|file| file.publish().map(drop))?;
+                publish(files)?;
+                publish(vec![manifest])?;
                 Ok(vec![folder.publish()?])
             }
         }

@@ -1,5 +1,6 @@
 //! Files under a temporary name beside their final one, and folders.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -107,13 +108,27 @@ impl Durable {
         Ok(FileRecord { name: name_below(folder, &self.target), bytes, blake3, rows })
     }
 
-    /// Gives it its name; what had the name before is replaced.
-    pub(super) fn publish(self) -> Result<PathBuf> {
-        let Self { file, target, landing } = self;
-        file.persist(&landing).map_err(|error| Error::io("rename to", &landing)(error.error))?;
-        sync(&folder_of(&landing))?;
-        Ok(target)
+    /// Removes for good what has its name.
+    pub(super) fn make_way(&self) -> Result<()> {
+        match std::fs::remove_file(&self.landing) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.landing)(error))
+            }
+            _ => sync(&folder_of(&self.landing)),
+        }
     }
+}
+
+/// Gives files their names, and makes these durable once all have them; what had the names before is replaced.
+pub(super) fn publish(files: Vec<Durable>) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut targets) = (BTreeSet::new(), Vec::new());
+    for Durable { file, target, landing } in files {
+        file.persist(&landing).map_err(|error| Error::io("rename to", &landing)(error.error))?;
+        folders.insert(folder_of(&landing));
+        targets.push(target);
+    }
+    folders.iter().try_for_each(|folder| sync(folder))?;
+    Ok(targets)
 }
 
 impl Folder {

@@ -372,6 +372,53 @@ fn files_that_only_the_earlier_export_had_are_removed() {
     assert!(!left_in(dir.path()).contains(&"out.npy.ids.jsonl".to_owned()));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_failure_among_the_names_leaves_no_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npy");
+    let (disk, gone) = (dir.path().join("disk"), dir.path().join("gone"));
+    std::fs::create_dir(&disk).unwrap();
+    // The ids lie on a disk that goes when all is written and read back.
+    std::os::unix::fs::symlink("disk/ids", beside(&out, "ids.jsonl")).unwrap();
+    write_as(&out, &many(1), &Options::new(Format::Npy)).unwrap();
+    let goes = |event| {
+        if matches!(event, Event::Vectors { done: 2, .. }) {
+            std::fs::rename(&disk, &gone).unwrap();
+        }
+    };
+    let (mut rows, options) = (rows().into_iter(), Options::new(Format::Npy));
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let watch = Watch::new(&goes, &never);
+    let failed = export(&out, 2, &mut rows, &options, &about(false), &watch);
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    assert!(!beside(&out, "manifest.json").exists());
+    assert!(matches!(Import::open(&out), Err(Error::ImportManifest { .. })));
+}
+
+#[test]
+fn names_are_not_given_while_somebody_is_about_to_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.npy");
+    let (told, all_written) = std::sync::mpsc::channel();
+    let about_to_exit = hold_publishing();
+    let tell = |event| told.send(event).unwrap();
+    let tell: &(dyn Fn(Event) + Sync) = &tell;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let never = std::sync::atomic::AtomicBool::new(false);
+            let (mut rows, options) = (rows().into_iter(), Options::new(Format::Npy));
+            let watch = Watch::new(tell, &never);
+            export(&out, 2, &mut rows, &options, &about(false), &watch).unwrap();
+        });
+        all_written.recv().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!out.exists());
+        drop(about_to_exit);
+    });
+    assert!(out.exists());
+}
+
 #[test]
 fn nothing_is_written_into_the_library() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,8 +20,8 @@ use crate::cli::time;
 /// Write the embeddings of all indexed images to a file, with a manifest beside it.
 ///
 /// Raw pooled features unless --normalized. Rows are in the order of the image ids. What was written is read back
-/// and compared before it gets its name, and the file appears whole or not at all. Of what is there already, only
-/// an earlier export is replaced; a link is followed.
+/// and compared before it gets its name, and the manifest comes last: what has one is whole. Of what is there
+/// already, only an earlier export is replaced; a link is followed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

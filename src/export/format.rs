@@ -16,7 +16,7 @@ pub enum Format {
     Npy,
     /// NumPy's archive: the arrays `embeddings`, `ids`, `paths`, `hashes`.
     Npz,
-    /// Comma-separated: id, path, content_hash, width, height, e0, e1, …
+    /// Comma-separated: id, path, content_hash, width, height, e0, e1, …, path_bytes.
     Csv,
     /// One JSON object a line, the vector as the array `embedding`.
     Jsonl,

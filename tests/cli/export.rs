@@ -48,7 +48,10 @@ fn the_formats_agree_and_normalised_vectors_have_length_one() {
     let mut csv = csv::Reader::from_path(sandbox.path("raw")).unwrap();
     let from_csv: Vec<Vec<f32>> = csv
         .records()
-        .map(|row| row.unwrap().iter().skip(5).map(|v| v.parse().unwrap()).collect())
+        .map(|row| {
+            let row = row.unwrap();
+            row.iter().take(row.len() - 1).skip(5).map(|v| v.parse().unwrap()).collect()
+        })
         .collect();
     assert_eq!(raw, from_csv);
     for (raw, unit) in raw.iter().zip(vectors("unit.jsonl")) {

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use format::Format;
-pub use import::{Import, ImportedImage};
+pub use import::{Import, ImportedImage, Verified};
 pub use manifest::{About, FileRecord, Manifest};
 pub use place::hold_publishing;
 pub use projector::MOST_POINTS;

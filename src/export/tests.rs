@@ -540,9 +540,10 @@ fn an_export_comes_back_as_it_was() {
             let options = Options { shard, ..Options::new(format) };
             let summary = write_as(&out, &rows, &options).unwrap();
             let import = Import::open(summary.files.last().unwrap()).unwrap();
-            import.verify(&Watch::none()).unwrap();
             let mut read = Vec::new();
             import
+                .verify(&Watch::none())
+                .unwrap()
                 .each(&mut |image| {
                     read.push(image);
                     Ok(())
@@ -578,6 +579,8 @@ fn row_groups_are_bounded_and_read_back_across_their_ends() {
     export(&out, 7, &mut each, &options, &wide, &Watch::none()).unwrap();
     let mut at = 0;
     Import::open(&out)
+        .unwrap()
+        .verify(&Watch::none())
         .unwrap()
         .each(&mut |image| {
             assert_eq!(image.features, rows[at].features);

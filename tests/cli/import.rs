@@ -94,6 +94,18 @@ fn what_no_library_keeps_is_refused_with_the_reason_and_no_library_is_made() {
     export(&["out.npy"]);
     edit(&sandbox, "out.npy.manifest.json", |m| m["model"] = "nobody".into());
     refused("out.npy", "no model is named `nobody`");
+    export(&["out.npy"]);
+    edit(&sandbox, "out.npy.manifest.json", |m| m["width"] = 7.into());
+    refused("out.npy", "its vectors have 7 features");
+    export(&["out.npy"]);
+    let mut damaged = fs::read(sandbox.path("out.npy")).unwrap();
+    damaged[300] ^= 1;
+    fs::write(sandbox.path("out.npy"), damaged).unwrap();
+    refused("out.npy", "is damaged: its BLAKE3 is");
+    fs::remove_file(sandbox.path("out.npy")).unwrap();
+    let gone = sandbox.run(&["import-embeddings", "out.npy", "--library", "b"]);
+    gone.exits(1).says("cannot read out.npy");
+    assert!(!sandbox.path("b").exists());
 }
 
 #[test]

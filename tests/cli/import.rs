@@ -109,6 +109,27 @@ fn what_no_library_keeps_is_refused_with_the_reason_and_no_library_is_made() {
 }
 
 #[test]
+fn embeddings_that_the_library_does_not_answer_with_are_said_to_be_so() {
+    let sandbox = exported(&["out.npy"]);
+    let import = |library: &str| {
+        sandbox.run(&["import-embeddings", "out.npy", "--library", library]).exits(0).stderr
+    };
+    assert_eq!(import("new"), "");
+    assert_eq!(import("a"), "");
+    sandbox.photos("few", 2);
+    sandbox.index(&["few", "--library", "b", "--model", "starter"]);
+    let said = import("b");
+    let status = sandbox.run(&["status", "--library", "a", "--json"]).exits(0).json();
+    let name = status["catalog"]["models"][0]["name"].as_str().unwrap();
+    assert!(said.contains("the library answers with starter"), "{said}");
+    assert!(said.contains(&format!("`likeness index --model {name}`")), "{said}");
+    // And so it is.
+    let summary = sandbox.index(&["photos", "--library", "b", "--model", name]);
+    assert_eq!(summary["embedded"], 0, "{summary}");
+    assert_eq!(import("b"), "");
+}
+
+#[test]
 fn an_export_that_is_damaged_or_of_another_width_changes_nothing() {
     let sandbox = exported(&["out.npy"]);
     sandbox.photos("few", 1);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use likeness::error::Error;
-use likeness::export::Import;
+use likeness::export::{Import, Manifest};
 use likeness::import;
 use likeness::library::Library;
 
@@ -59,6 +59,9 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     // A library is made only once it is known that something will be in it.
     let mut library = Library::open(&context.library)?;
     let report = import::import(&mut library, verified, network.as_ref(), &watch)?;
+    if let Some(line) = not_answered_with(&library, export.manifest())? {
+        watch.note(line);
+    }
     let mut out = context.stdout();
     match args.json {
         true => out.json(&serde_json::to_value(report)?)?,
@@ -72,4 +75,18 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The line for embeddings of a model that the library does not answer with.
+fn not_answered_with(library: &Library, export: &Manifest) -> anyhow::Result<Option<String>> {
+    let answers = library.model(None)?;
+    if answers.fingerprint == export.fingerprint {
+        return Ok(None);
+    }
+    let read = library.model(Some(&export.fingerprint.to_string()))?.name;
+    Ok(Some(format!(
+        "the library answers with {}, and these are of {read}: `likeness index --model {read}` makes it answer with \
+         them",
+        answers.name
+    )))
 }

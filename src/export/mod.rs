@@ -15,6 +15,7 @@ mod format;
 mod fvecs;
 mod import;
 mod jsonl;
+mod leftover;
 mod manifest;
 mod npy;
 mod npz;

@@ -1,17 +1,16 @@
 //! Where an export goes: the names of its files, what may be there already, and how they get their names.
 
-use std::collections::HashSet;
-use std::fs::FileType;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{File, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::clip_retrieval;
 use super::import::{earlier_manifest, is_export_folder};
 use super::jsonl::ids_beside;
 use super::manifest::Manifest;
 use super::sink::{Durable, Folder, folder_of, landing, name_below, publish};
-use super::{Format, Options, beside};
+use super::{Format, Options, beside, clip_retrieval, leftover};
 use crate::error::{Error, Result};
 use crate::progress::Watch;
 
@@ -37,6 +36,9 @@ pub(super) struct Place {
     format: Format,
     /// Nothing is written in here.
     library: Option<PathBuf>,
+    /// The folders that are written to, so that no other export takes what lies there for a leftover.
+    #[expect(dead_code, reason = "held open for their locks")]
+    held: Vec<File>,
 }
 
 enum Kind {
@@ -58,17 +60,23 @@ impl Place {
             return Err(refused(out, format, "it names no file", NEW_NAME));
         }
         if !format.is_folder() {
-            let place = Self { kind: Kind::File(out.to_path_buf()), format, library };
-            place.check(&place.names(shards))?;
+            let kind = Kind::File(out.to_path_buf());
+            let mut place = Self { kind, format, library, held: Vec::new() };
+            let names = place.names(shards);
+            place.check(&names)?;
+            let folders: BTreeSet<PathBuf> =
+                names.iter().map(|name| folder_of(&landing(name))).collect();
+            place.held = folders.iter().filter_map(|folder| leftover::hold(folder)).collect();
             return Ok(place);
         }
         let at = landing(out);
         check_folder(&at, format, library.as_deref())?;
+        let held = leftover::hold(&folder_of(&at)).into_iter().collect();
         let inside = match format {
             Format::ClipRetrieval => &clip_retrieval::INSIDE[..],
             _ => &[],
         };
-        Ok(Self { kind: Kind::Folder(Folder::create(&at, inside)?), format, library })
+        Ok(Self { kind: Kind::Folder(Folder::create(&at, inside)?), format, library, held })
     }
 
     /// What names in the manifest are below of.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
+use super::leftover::{EARLIER, PREFIX};
 use super::manifest::FileRecord;
 use crate::error::{Error, Result};
 
@@ -37,7 +38,7 @@ impl Sink {
         let landing = landing(target);
         let folder = folder_of(&landing);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".likeness-export-");
+        builder.prefix(PREFIX);
         #[cfg(unix)]
         let earlier = landing.metadata().ok().map(|there| there.permissions());
         #[cfg(unix)]
@@ -136,7 +137,7 @@ impl Folder {
     pub(super) fn create(target: &Path, inside: &[&str]) -> Result<Self> {
         let parent = folder_of(target);
         let dir = tempfile::Builder::new()
-            .prefix(".likeness-export-")
+            .prefix(PREFIX)
             .tempdir_in(&parent)
             .map_err(|source| no_folder(&parent, source))?;
         // In the temporary one, so that the user's umask decides who may read it.
@@ -169,7 +170,7 @@ impl Folder {
         let Self { dir, path, target } = self;
         let failed = |source| Error::io("rename to", &target)(source);
         sync(&path)?;
-        let earlier = dir.path().join("earlier");
+        let earlier = dir.path().join(EARLIER);
         match std::fs::rename(&target, &earlier) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}

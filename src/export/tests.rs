@@ -420,6 +420,21 @@ fn names_are_not_given_while_somebody_is_about_to_exit() {
 }
 
 #[test]
+fn an_export_does_not_sweep_what_another_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = dir.path().join(".likeness-export-AbC123");
+    std::fs::write(&killed, "half of it").unwrap();
+    let mut outer = many(2).into_iter().map(|row| {
+        assert_eq!(killed.exists(), cfg!(not(unix)));
+        write_as(&dir.path().join("inner.npy"), &many(3), &Options::new(Format::Npy))?;
+        Ok(row)
+    });
+    let (out, options) = (dir.path().join("outer.npz"), Options::new(Format::Npz));
+    export(&out, 2, &mut outer, &options, &about(false), &Watch::none()).unwrap();
+    assert_eq!(left_in(dir.path()).len(), 5);
+}
+
+#[test]
 fn nothing_is_written_into_the_library() {
     let dir = tempfile::tempdir().unwrap();
     let library = dir.path().join("library");

@@ -578,6 +578,26 @@ fn an_export_comes_back_as_it_was() {
 }
 
 #[test]
+fn numbers_in_parquet_have_the_types_that_they_have_in_arrow() {
+    use ::parquet::basic::ConvertedType;
+    use ::parquet::file::reader::FileReader;
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.parquet");
+    write_as(&out, &many(2), &Options::new(Format::Parquet)).unwrap();
+    let file = std::fs::File::open(&out).unwrap();
+    let reader = ::parquet::file::serialized_reader::SerializedFileReader::new(file).unwrap();
+    let schema = reader.metadata().file_metadata().schema_descr();
+    for (name, expected) in [
+        ("width", ConvertedType::UINT_32),
+        ("height", ConvertedType::UINT_32),
+        ("rating", ConvertedType::INT_8),
+    ] {
+        let column = schema.columns().iter().find(|column| column.name() == name).unwrap();
+        assert_eq!(column.converted_type(), expected, "{name}");
+    }
+}
+
+#[test]
 fn row_groups_are_bounded_and_read_back_across_their_ends() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.parquet");

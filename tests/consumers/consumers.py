@@ -96,9 +96,17 @@ def of_arrow(table, truth=TRUTH):
 
 
 def pyarrow_parquet():
+    import pyarrow.ipc
     import pyarrow.parquet
     of_arrow(pyarrow.parquet.read_table("photos.parquet"))
     of_arrow(pyarrow.parquet.read_table("halves.parquet"), HALVES)
+    with pyarrow.memory_map("photos.arrow") as file:
+        types = {field.name: field.type for field in pyarrow.ipc.open_file(file).schema}
+    known = {field.name: field.type for field in pyarrow.parquet.read_schema("photos.parquet")}
+    del types["embedding"], known["embedding"]  # a list there, one of a fixed size here
+    assert known.pop("keywords").value_type == types.pop("keywords").value_type
+    assert known == types, (known, types)
+    assert known["width"] == pyarrow.uint32() and known["rating"] == pyarrow.int8()
     metadata = pyarrow.parquet.read_metadata("photos.parquet").metadata
     assert metadata[b"likeness.normalized"] == b"false" and len(metadata[b"likeness.fingerprint"]) == 64
 

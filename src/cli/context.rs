@@ -36,7 +36,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Finds the folders and takes over Ctrl-C: once stops after the running batch, twice at once.
+    /// Finds the folders and takes over Ctrl-C: once stops when the running batch is done, twice at once.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         let data = etcetera::choose_base_strategy()
             .context("cannot find the home folder; set HOME or XDG_DATA_HOME")?
@@ -152,8 +152,5 @@ fn on_signal() {
         #[expect(clippy::exit, reason = "the user asked twice")]
         std::process::exit(130);
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "\nstopping after the running batch; press Ctrl-C again to stop at once"
-    );
+    let _ = writeln!(std::io::stderr(), "\nstopping soon; press Ctrl-C again to stop at once");
 }

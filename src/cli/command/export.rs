@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
 use likeness::catalog::Chosen;
+use likeness::error::Error;
 use likeness::export::{self, About, Dtype, Format, Options, Thumbnails};
 use likeness::filter::Filter;
 use likeness::library::Library;
@@ -191,6 +192,10 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let chosen = Chosen { passing: passing.as_ref(), since: args.since };
     let summary = library.catalog().with_export_rows(model.id, &chosen, |chosen| {
         export::export(&args.out, chosen.total, chosen.rows, &options, &about, &watch)
+    });
+    let summary = summary.map_err(|error| match error {
+        Error::Cancelled => anyhow::Error::from(error).context("interrupted; nothing was exported"),
+        other => other.into(),
     })?;
     let mut out = context.stdout();
     writeln!(out, "{} embeddings of {} features", summary.count, model.width)?;

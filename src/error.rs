@@ -166,7 +166,7 @@ pub enum Error {
         /// The target.
         path: PathBuf,
     },
-    /// The target is a folder, or is there already and not a folder that may be replaced.
+    /// The target may not be replaced: it is no earlier export, or lies where nothing is written.
     #[error("{} cannot be written as {format}: {why}", path.display())]
     ExportTarget {
         /// The target.
@@ -175,6 +175,8 @@ pub enum Error {
         format: &'static str,
         /// What stands in the way.
         why: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// The format cannot hold what was asked for.
     #[error("{what}")]
@@ -730,11 +732,7 @@ impl Error {
                  the format with `--format`"
                     .into()
             }
-            Error::ExportTarget { .. } => {
-                "name a file that need not be there yet, as `embeddings.npy`; or for a format that is a \
-                 folder, one that is empty or holds nothing but an earlier export"
-                    .into()
-            }
+            Error::ExportTarget { remedy, .. } => (*remedy).into(),
             Error::ExportUnsuited { remedy, .. } | Error::ImportUnsuited { remedy, .. } => {
                 remedy.clone()
             }

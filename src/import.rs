@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::export::{Import, ImportedImage, Manifest};
+use crate::export::{ImportedImage, Manifest, Verified};
 use crate::library::Library;
 use crate::network::FeatureNetwork;
 use crate::progress::{Doing, Event, Watch};
@@ -23,67 +23,68 @@ pub struct ImportReport {
 /// Whether a library holds, or held, features of the model of an export.
 ///
 /// # Errors
-/// [`Error::Catalog`].
-pub fn knows_model(library: &Library, import: &Import) -> Result<bool> {
-    let wanted = import.manifest().fingerprint;
-    Ok(library.catalog().models()?.iter().any(|model| model.fingerprint == wanted))
+/// [`Error::ImportUnsuited`] when those have another width; [`Error::Catalog`].
+pub fn knows_model(library: &Library, export: &Manifest) -> Result<bool> {
+    let models = library.catalog().models()?;
+    let known = models.iter().find(|model| model.fingerprint == export.fingerprint);
+    known.map(|model| check_width(export, model.width)).transpose().map(|known| known.is_some())
 }
 
-/// Whether an export is of the model of a network.
+/// Whether an export holds what a network would have made.
 ///
 /// # Errors
-/// [`Error::ImportModel`] when it is not.
-pub fn check_model(import: &Import, network: &FeatureNetwork) -> Result<()> {
-    match network.fingerprint == import.manifest().fingerprint {
-        true => Ok(()),
+/// [`Error::ImportModel`] when it is of another model, [`Error::ImportUnsuited`] when its vectors have another width.
+pub fn check_model(export: &Manifest, network: &FeatureNetwork) -> Result<()> {
+    match network.fingerprint == export.fingerprint {
+        true => check_width(export, network.width),
         false => {
-            Err(other(import, format!("`{}` is {:.8}… here", network.name, network.fingerprint)))
+            Err(other(export, format!("`{}` is {:.8}… here", network.name, network.fingerprint)))
         }
     }
 }
 
-fn other(import: &Import, expected: String) -> Error {
-    let Manifest { model, fingerprint, .. } = import.manifest();
+fn other(export: &Manifest, expected: String) -> Error {
+    let Manifest { model, fingerprint, .. } = export;
     Error::ImportModel { name: model.clone(), found: *fingerprint, expected }
+}
+
+fn check_width(export: &Manifest, width: usize) -> Result<()> {
+    match width == export.width {
+        true => Ok(()),
+        false => Err(Error::ImportUnsuited {
+            path: (&export.model).into(),
+            what: format!("its vectors have {} features, the model gives {width}", export.width),
+            remedy: "export them again: the manifest was not written so".into(),
+        }),
+    }
 }
 
 /// Reads an export into a library: its images are known from then on by their content, and `index` embeds none
 /// of them. They are found once a folder that holds them is indexed.
 ///
 /// Features that are there stay, so that doing it twice, or going on after an interruption, changes nothing
-/// that is there. All files are compared with their hashes before anything is written.
+/// that is there.
 ///
 /// # Errors
 /// [`Error::ImportModel`] when the model of the export is neither that of `network` nor, without one, a model
 /// that the library knows; [`Error::ImportUnsuited`] when its vectors have another width than that model's;
-/// [`Error::ImportDamaged`]; [`Error::Locked`]; [`Error::Cancelled`] and [`Error::Catalog`], after which the
-/// batches before are kept.
+/// [`Error::ImportDamaged`] when a row cannot be understood; [`Error::Locked`]; [`Error::Cancelled`] and
+/// [`Error::Catalog`], after which the batches before are kept.
 pub fn import(
     library: &mut Library,
-    import: &Import,
+    export: Verified<'_>,
     network: Option<&FeatureNetwork>,
     watch: &Watch<'_>,
 ) -> Result<ImportReport> {
     let _lock = library.lock()?;
-    let manifest = import.manifest();
+    let manifest = export.manifest();
     let models = library.catalog().models()?;
     let known = models.iter().find(|model| model.fingerprint == manifest.fingerprint);
-    let width = match (network, known) {
-        (Some(network), _) => {
-            check_model(import, network)?;
-            network.width
-        }
-        (None, Some(model)) => model.width,
-        (None, None) => return Err(other(import, "the library knows no such model".into())),
-    };
-    if width != manifest.width {
-        return Err(Error::ImportUnsuited {
-            path: (&manifest.model).into(),
-            what: format!("its vectors have {} features, the model gives {width}", manifest.width),
-            remedy: "export them again: the manifest was not written so".into(),
-        });
+    match (network, known) {
+        (Some(network), _) => check_model(manifest, network)?,
+        (None, Some(model)) => check_width(manifest, model.width)?,
+        (None, None) => return Err(other(manifest, "the library knows no such model".into())),
     }
-    import.verify(watch)?;
 
     let answers = library.catalog().current_model()?.is_some();
     let mut batch = library.catalog_mut().batch()?;
@@ -117,7 +118,7 @@ pub fn import(
         Ok(())
     };
     let mut waiting = Vec::with_capacity(BATCH);
-    import.each(&mut |image| {
+    export.each(&mut |image| {
         waiting.push(image);
         if waiting.len() == BATCH { write(&mut waiting) } else { Ok(()) }
     })?;

@@ -27,7 +27,7 @@ Exit codes:
   1    failed; the reason is on stderr
   2    the command line was not understood
   3    finished, but some files were skipped (their reasons: likeness status --skipped)
-  130  interrupted; finished work is kept
+  130  interrupted; finished work is kept, an export only when it is whole
 
 Data goes to stdout, everything said to a person goes to stderr.";
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use etcetera::BaseStrategy;
 use likeness::error::Error;
+use likeness::export::hold_publishing;
 use likeness::model::{ModelStore, Obtained, StoreConfig, Wanted};
 use likeness::network::FeatureNetwork;
 use likeness::progress::Watch;
@@ -35,7 +36,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Finds the folders and takes over Ctrl-C: once stops after the running batch, twice at once.
+    /// Finds the folders and takes over Ctrl-C: once stops when the running batch is done, twice at once.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         let data = etcetera::choose_base_strategy()
             .context("cannot find the home folder; set HOME or XDG_DATA_HOME")?
@@ -140,12 +141,11 @@ impl Context {
 
 fn on_signal() {
     if CANCELLED.swap(true, Ordering::Relaxed) {
-        // The second Ctrl-C means it. Unfinished batches are rolled back by SQLite's journal.
+        // The second Ctrl-C means it. Unfinished batches are rolled back by SQLite's journal; the moment in which the
+        // files of an export get their names is waited for.
+        let _published = hold_publishing();
         #[expect(clippy::exit, reason = "the user asked twice")]
         std::process::exit(130);
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "\nstopping after the running batch; press Ctrl-C again to stop at once"
-    );
+    let _ = writeln!(std::io::stderr(), "\nstopping soon; press Ctrl-C again to stop at once");
 }

@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     Failed,
     /// Finished, but some files were skipped.
     Skipped,
-    /// The user ended it; finished work is kept.
+    /// The user ended it.
     Interrupted,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn finish(result: anyhow::Result<Exit>) -> ExitCode {
         _ if render::stdout_is_closed() => Exit::Done,
         Ok(exit) => exit,
         Err(error) if is_cancelled(&error) => {
-            complain("interrupted; finished work is kept", None);
+            complain(&interrupted(&error), None);
             Exit::Interrupted
         }
         Err(error) => {
@@ -53,6 +53,14 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Cancelled))
 }
 
+/// What is left of the work. A command that keeps nothing says so in the context of its error.
+fn interrupted(error: &anyhow::Error) -> String {
+    match error.chain().count() {
+        1 => "interrupted; finished work is kept".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// What mends it, if anything in its chain knows.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| cause.downcast_ref::<Error>()?.hint())
@@ -64,5 +72,19 @@ fn complain(message: &str, hint: Option<String>) {
     let _ = writeln!(stderr, "error: {}", render::shown_lines(message));
     if let Some(hint) = hint {
         let _ = writeln!(stderr, "hint: {}", render::shown_lines(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_keeps_what_was_finished_unless_the_command_says_otherwise() {
+        let error = anyhow::Error::from(Error::Cancelled);
+        assert_eq!(interrupted(&error), "interrupted; finished work is kept");
+        let error = error.context("interrupted; nothing was exported");
+        assert!(is_cancelled(&error));
+        assert_eq!(interrupted(&error), "interrupted; nothing was exported");
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::Writer;
+use super::jsonl::path_hex;
 use super::sink::Sink;
 use super::vectors::{Digest, Vector, invalid};
 use crate::error::{Error, Result};
@@ -20,11 +21,11 @@ impl Csv {
         let mut csv = Self { writer, out: out.to_path_buf() };
         let names = ["id", "path", "content_hash", "width", "height"].map(str::to_owned);
         let names = names.into_iter().chain((0..width).map(|i| format!("e{i}")));
-        csv.record(names.map(String::into_bytes))?;
+        csv.record(names.chain(["path_bytes".to_owned()]))?;
         Ok(csv)
     }
 
-    fn record(&mut self, fields: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+    fn record(&mut self, fields: impl Iterator<Item = String>) -> Result<()> {
         self.writer
             .write_record(fields)
             .map_err(|error| Error::io("write", &self.out)(error.into()))
@@ -34,15 +35,16 @@ impl Csv {
 impl Writer for Csv {
     fn write(&mut self, row: &ExportRow, vector: Vector<'_>) -> Result<()> {
         let identity = [
-            row.id.to_string().into_bytes(),
-            // As the file system has it: a name that is not UTF-8 survives.
-            row.path.as_os_str().as_encoded_bytes().to_vec(),
-            row.content_hash.to_string().into_bytes(),
-            row.width.to_string().into_bytes(),
-            row.height.to_string().into_bytes(),
+            row.id.to_string(),
+            // Readers refuse a file that is not UTF-8 as a whole, whatever the row.
+            row.path.to_string_lossy().into_owned(),
+            row.content_hash.to_string(),
+            row.width.to_string(),
+            row.height.to_string(),
         ];
-        let values = vector.values.iter().map(|value| value.to_string().into_bytes());
-        self.record(identity.into_iter().chain(values))
+        let values = vector.values.iter().map(f32::to_string);
+        let path_bytes = path_hex(&row.path).unwrap_or_default();
+        self.record(identity.into_iter().chain(values).chain([path_bytes]))
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Sink>> {
@@ -52,21 +54,20 @@ impl Writer for Csv {
     }
 }
 
-/// The columns before the vector.
+/// The columns before the vector; one is behind it.
 const IDENTITY: usize = 5;
 
 pub(super) fn read_back(path: &Path, width: usize, digest: &mut Digest) -> io::Result<()> {
     let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
-    let (mut record, mut values, mut scratch) = (csv::ByteRecord::new(), Vec::new(), Vec::new());
-    while reader.read_byte_record(&mut record).map_err(io::Error::from)? {
-        if record.len() != IDENTITY + width {
+    let (mut record, mut values, mut scratch) = (csv::StringRecord::new(), Vec::new(), Vec::new());
+    while reader.read_record(&mut record).map_err(io::Error::from)? {
+        if record.len() != IDENTITY + width + 1 {
             return Err(invalid(format!("a row of {} columns", record.len())));
         }
-        let text = |field: &[u8]| std::str::from_utf8(field).unwrap_or_default().to_owned();
-        digest.id(text(&record[0]).parse().map_err(invalid)?);
+        digest.id(record[0].parse().map_err(invalid)?);
         values.clear();
-        for field in record.iter().skip(IDENTITY) {
-            values.push(std::str::from_utf8(field).unwrap_or_default().parse().map_err(invalid)?);
+        for field in record.iter().skip(IDENTITY).take(width) {
+            values.push(field.parse().map_err(invalid)?);
         }
         digest.values(&values, &mut scratch);
     }

@@ -16,7 +16,7 @@ pub enum Format {
     Npy,
     /// NumPy's archive: the arrays `embeddings`, `ids`, `paths`, `hashes`.
     Npz,
-    /// Comma-separated: id, path, content_hash, width, height, e0, e1, …
+    /// Comma-separated: id, path, content_hash, width, height, e0, e1, …, path_bytes.
     Csv,
     /// One JSON object a line, the vector as the array `embedding`.
     Jsonl,
@@ -58,6 +58,11 @@ impl Format {
     /// Whether it is a folder of files.
     pub fn is_folder(self) -> bool {
         matches!(self, Format::Projector | Format::ClipRetrieval)
+    }
+
+    /// Whether ids, paths and the rest stand in a file of their own, `OUT.ids.jsonl`.
+    pub(super) fn has_ids_beside(self) -> bool {
+        matches!(self, Format::Npy | Format::Safetensors | Format::Fvecs)
     }
 
     /// Whether [`Dtype::F16`] can be written so.

@@ -22,6 +22,10 @@ pub struct Import {
     folder: PathBuf,
 }
 
+/// An export whose files are all as its manifest says.
+#[derive(Debug, Clone, Copy)]
+pub struct Verified<'a>(&'a Import);
+
 /// An image of an export.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedImage {
@@ -90,7 +94,7 @@ impl Import {
     ///
     /// # Errors
     /// [`Error::ImportDamaged`] when something is another, [`Error::Io`] when it cannot be read.
-    pub fn verify(&self, watch: &Watch<'_>) -> Result<()> {
+    pub fn verify(&self, watch: &Watch<'_>) -> Result<Verified<'_>> {
         for FileRecord { name, bytes, blake3, .. } in &self.manifest.files {
             watch.check()?;
             let path = self.path(name)?;
@@ -117,7 +121,7 @@ impl Import {
             let what = format!("it holds {count} vectors, expected {expected}");
             return Err(Error::ImportDamaged { path: self.folder.clone(), what });
         }
-        Ok(())
+        Ok(Verified(self))
     }
 
     /// Its files, those that belong together together, in the order of the rows.
@@ -137,13 +141,33 @@ impl Import {
         })
     }
 
+    /// A file of the export: never one outside of its folder.
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        use std::path::Component;
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        match inside && !name.is_empty() {
+            true => Ok(self.folder.join(name)),
+            false => Err(Error::ImportManifest {
+                path: self.folder.join("manifest.json"),
+                source: invalid(format!("it names {name}, which is not beside it")),
+            }),
+        }
+    }
+}
+
+impl Verified<'_> {
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
     /// Gives each image to `each`, in the order of the files. One at a time: memory does not grow with them.
     ///
     /// # Errors
     /// [`Error::ImportDamaged`] when a row is not what it should be; whatever `each` gives.
     pub fn each(&self, each: &mut dyn FnMut(ImportedImage) -> Result<()>) -> Result<()> {
-        let width = self.manifest.width;
-        for part in self.parts()? {
+        let width = self.manifest().width;
+        for part in self.0.parts()? {
             let mut failure = None;
             let read = part.each(width, &mut |image| {
                 each(image).map_err(|error| {
@@ -159,19 +183,6 @@ impl Import {
         }
         Ok(())
     }
-
-    /// A file of the export: never one outside of its folder.
-    fn path(&self, name: &str) -> Result<PathBuf> {
-        use std::path::Component;
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        match inside && !name.is_empty() {
-            true => Ok(self.folder.join(name)),
-            false => Err(Error::ImportManifest {
-                path: self.folder.join("manifest.json"),
-                source: invalid(format!("it names {name}, which is not beside it")),
-            }),
-        }
-    }
 }
 
 fn read_manifest(path: &Path) -> io::Result<Manifest> {
@@ -181,11 +192,17 @@ fn read_manifest(path: &Path) -> io::Result<Manifest> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+/// The manifest of an earlier export, if it is one. Nothing else than a file is opened: a pipe would be waited for.
+pub(super) fn earlier_manifest(path: &Path) -> Option<Manifest> {
+    path.metadata().ok().filter(|there| there.is_file())?;
+    read_manifest(path).ok()
+}
+
 /// Whether a folder is an earlier export, and nothing else: it may be replaced by another. So may an empty one.
 pub(super) fn is_export_folder(path: &Path) -> bool {
     let empty = || path.read_dir().is_ok_and(|mut inside| inside.next().is_none());
     let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    let Ok(manifest) = read_manifest(&path.join("manifest.json")) else {
+    let Some(manifest) = earlier_manifest(&path.join("manifest.json")) else {
         return is_folder && empty();
     };
     let ours =

@@ -42,13 +42,12 @@ pub(super) struct Identity<'a> {
 
 impl<'a> From<&'a ExportRow> for Identity<'a> {
     fn from(row: &'a ExportRow) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let PhotoDetails { taken_at, camera, lens, latitude, longitude, rating, keywords } =
             &row.details;
         Self {
             id: row.id,
             path: row.path.to_string_lossy().into_owned(),
-            path_bytes: path_bytes(&row.path).as_deref().map(hex),
+            path_bytes: path_hex(&row.path),
             content_hash: &row.content_hash,
             width: row.width,
             height: row.height,
@@ -67,6 +66,11 @@ impl<'a> From<&'a ExportRow> for Identity<'a> {
 /// A path's own bytes, when they are not UTF-8.
 pub(super) fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     path.to_str().is_none().then(|| PathBytes::from_path(path).as_bytes().to_vec())
+}
+
+/// The same for text, hexadecimal.
+pub(super) fn path_hex(path: &Path) -> Option<String> {
+    path_bytes(path).map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[derive(Serialize)]

@@ -1,9 +1,10 @@
 //! Embeddings for other systems: one file a format, and a manifest beside it.
 //!
 //! Everything is written under temporary names, made durable, read back and compared with what was to be written,
-//! hashed, and only then renamed, the manifest last: an export is there whole or not at all, and one that fails
-//! leaves the previous one untouched. Rows are streamed: memory does not grow with their number. A folder is
-//! filled under a temporary name and renamed as one.
+//! hashed, and only then renamed: an export that fails before leaves the previous one untouched. An earlier manifest
+//! is removed before the first file is renamed and the new one comes last, so that whatever has a manifest is whole.
+//! Rows are streamed: memory does not grow with their number. A folder is
+//! filled under a temporary name and renamed as one. What is no earlier export is never replaced.
 //!
 //! [`Import`] is the way back.
 
@@ -14,10 +15,12 @@ mod format;
 mod fvecs;
 mod import;
 mod jsonl;
+mod leftover;
 mod manifest;
 mod npy;
 mod npz;
 mod parquet;
+mod place;
 mod projector;
 mod safetensors;
 mod sink;
@@ -30,8 +33,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use format::Format;
-pub use import::{Import, ImportedImage};
+pub use import::{Import, ImportedImage, Verified};
 pub use manifest::{About, FileRecord, Manifest};
+pub use place::hold_publishing;
 pub use projector::MOST_POINTS;
 pub use vectors::Dtype;
 
@@ -40,7 +44,8 @@ use crate::network::Pixels;
 use crate::progress::{Doing, Event, Watch};
 use crate::record::ExportRow;
 use parquet::Columns;
-use sink::{Durable, Folder, Sink};
+use place::Place;
+use sink::{Durable, Sink};
 use vectors::{Digest, Encoder, Shape, Vector};
 
 /// Gives the central square of each photo, made so many pixels wide, or nothing where it cannot be decoded.
@@ -57,12 +62,14 @@ pub struct Options<'a> {
     pub shard: Option<NonZeroU64>,
     /// Where [`Format::Projector`] gets its pictures from; without it all are grey.
     pub thumbnails: Option<Thumbnails<'a>>,
+    /// The folder of the library that the rows come from: nothing is written in there.
+    pub library: Option<&'a Path>,
 }
 
 impl Options<'_> {
     /// One file of 32-bit floats.
     pub fn new(format: Format) -> Self {
-        Self { format, dtype: Dtype::F32, shard: None, thumbnails: None }
+        Self { format, dtype: Dtype::F32, shard: None, thumbnails: None, library: None }
     }
 
     /// Whether so many rows can be written so.
@@ -118,10 +125,11 @@ const TOLD: u64 = 256;
 /// folder's `manifest.json`.
 ///
 /// # Errors
-/// [`Error::ExportTarget`] when `out` names a folder, or, for a format that is one, something else than an
-/// earlier export; the errors of [`Options::check`]; [`Error::ExportOverflow`]; [`Error::ExportReadBack`] when
-/// something else stands on the disk than was written; [`Error::Io`] when a file cannot be written;
-/// [`Error::Cancelled`]; whatever `rows` gives. In every case nothing is published.
+/// [`Error::ExportTarget`] when something else than an earlier export would be replaced; the errors of
+/// [`Options::check`]; [`Error::ExportOverflow`]; [`Error::ExportReadBack`] when something else stands on the disk
+/// than was written; [`Error::Io`] when a file cannot be written; [`Error::Cancelled`]; whatever `rows` gives. In
+/// every case nothing is published, unless a file could be written but not be given its name: then there is no
+/// manifest any more.
 pub fn export(
     out: &Path,
     total: u64,
@@ -131,7 +139,6 @@ pub fn export(
     watch: &Watch<'_>,
 ) -> Result<Summary> {
     options.check(total)?;
-    let place = Place::new(out, options.format)?;
     let shard = match (options.shard, options.format) {
         (Some(rows), _) => Some(rows.get()),
         (None, Format::ClipRetrieval) => Some(clip_retrieval::PART_ROWS),
@@ -140,6 +147,7 @@ pub fn export(
     let shard_rows = shard.unwrap_or(total).max(1);
     let shards = total.div_ceil(shard_rows).max(1);
     let numbered = options.shard.is_some() || options.format == Format::ClipRetrieval;
+    let place = Place::new(out, numbered.then_some(shards), options)?;
 
     let mut encoder = Encoder::new(options.dtype, about.normalized, about.width);
     let (mut written, mut records, mut done) = (Vec::new(), Vec::new(), 0);
@@ -189,85 +197,8 @@ pub fn export(
     };
     let mut sink = Sink::create(&place.manifest())?;
     manifest.write(&mut sink)?;
-    written.push(sink.complete()?);
-    let files = written.into_iter().map(Durable::publish).collect::<Result<Vec<_>>>()?;
-    let files = place.publish(files)?;
-    Ok(Summary { count: total, files })
-}
-
-/// Where an export goes.
-enum Place {
-    File(PathBuf),
-    Folder(Folder),
-}
-
-impl Place {
-    fn new(out: &Path, format: Format) -> Result<Self> {
-        let (path, format_name) = (out.to_path_buf(), format.name());
-        let refused = |why| Error::ExportTarget { path: path.clone(), format: format_name, why };
-        match format.is_folder() {
-            _ if out.file_name().is_none() => return Err(refused("it names no file")),
-            false if out.is_dir() => return Err(refused("it is a folder")),
-            false => return Ok(Self::File(path)),
-            true if out.symlink_metadata().is_ok_and(|there| !there.is_dir()) => {
-                return Err(refused("it is no folder"));
-            }
-            true if out.is_dir() && !import::is_export_folder(out) => {
-                return Err(refused("it holds something else than an earlier export"));
-            }
-            true => {}
-        }
-        let inside = match format {
-            Format::ClipRetrieval => &clip_retrieval::INSIDE[..],
-            _ => &[],
-        };
-        Ok(Self::Folder(Folder::create(out, inside)?))
-    }
-
-    /// What names in the manifest are below of.
-    fn folder(&self) -> &Path {
-        match self {
-            Place::File(out) => out.parent().unwrap_or(Path::new("")),
-            Place::Folder(folder) => folder.path(),
-        }
-    }
-
-    fn manifest(&self) -> PathBuf {
-        match self {
-            Place::File(out) => beside(out, "manifest.json"),
-            Place::Folder(folder) => folder.path().join("manifest.json"),
-        }
-    }
-
-    /// The file of one shard, if it is one of several: `out.npy` → `out-00003.npy`.
-    fn file(&self, number: Option<(u64, u64)>) -> PathBuf {
-        match (self, number) {
-            (Place::File(out), None) => out.clone(),
-            (Place::File(out), Some((shard, _))) => {
-                let mut name = out.file_stem().unwrap_or_default().to_owned();
-                name.push(format!("-{shard:05}"));
-                if let Some(extension) = out.extension() {
-                    name.push(".");
-                    name.push(extension);
-                }
-                out.with_file_name(name)
-            }
-            (Place::Folder(folder), _) => folder.path().to_path_buf(),
-        }
-    }
-
-    fn publish(self, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
-        match self {
-            Place::File(_) => Ok(files),
-            Place::Folder(folder) => Ok(vec![folder.publish()?]),
-        }
-    }
-
-    /// That there were more or fewer rows than were told.
-    fn changed(&self) -> Error {
-        let what = "another number of rows came than was counted".into();
-        Error::ExportReadBack { path: self.manifest(), what }
-    }
+    let manifest = sink.complete()?;
+    Ok(Summary { count: total, files: place.publish(written, manifest, watch)? })
 }
 
 fn open<'a>(
@@ -277,7 +208,7 @@ fn open<'a>(
     options: &Options<'a>,
     about: &About,
 ) -> Result<Box<dyn Writer + 'a>> {
-    let out = &place.file(number);
+    let out = &place.file(number.map(|(shard, _)| shard));
     let parquet = |columns| parquet::Parquet::create(out, columns, shape, about);
     Ok(match options.format {
         Format::Npy => Box::new(npy::Npy::create(out, shape)?),

@@ -1,11 +1,13 @@
 //! Files under a temporary name beside their final one, and folders.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
+use super::leftover::{EARLIER, PREFIX};
 use super::manifest::FileRecord;
 use crate::error::{Error, Result};
 
@@ -13,12 +15,14 @@ use crate::error::{Error, Result};
 pub(super) struct Sink {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
+    landing: PathBuf,
 }
 
 /// A file that is whole and on disk, but not yet under its name.
 pub(super) struct Durable {
     file: TempPath,
     target: PathBuf,
+    landing: PathBuf,
 }
 
 /// A folder that is being filled, under a temporary name beside its final one. Dropped, it leaves nothing behind.
@@ -29,18 +33,29 @@ pub(super) struct Folder {
 }
 
 impl Sink {
+    /// Begins the file that is to be `target`, or where that leads to if it is a link.
     pub(super) fn create(target: &Path) -> Result<Self> {
-        let folder = folder_of(target);
+        let landing = landing(target);
+        let folder = folder_of(&landing);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".likeness-export-");
+        builder.prefix(PREFIX);
+        #[cfg(unix)]
+        let earlier = landing.metadata().ok().map(|there| there.permissions());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             // As any program's files: the user's umask decides, not the 0600 of temporary ones.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+            let usual = std::fs::Permissions::from_mode(0o666);
+            builder.permissions(earlier.clone().unwrap_or(usual));
         }
         let file = builder.tempfile_in(&folder).map_err(|source| no_folder(&folder, source))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf() })
+        // Whoever may not read what is replaced, may not read this.
+        #[cfg(unix)]
+        if let Some(earlier) = earlier {
+            file.as_file().set_permissions(earlier).map_err(Error::io("protect", target))?;
+        }
+        let (file, target) = (BufWriter::with_capacity(1 << 18, file), target.to_path_buf());
+        Ok(Self { file, target, landing })
     }
 
     /// For errors of writers that stand on top of this one.
@@ -50,12 +65,12 @@ impl Sink {
 
     /// Makes the file durable.
     pub(super) fn complete(self) -> Result<Durable> {
-        let Self { file, target } = self;
+        let Self { file, target, landing } = self;
         let file =
             file.into_inner().map_err(|error| Error::io("write", &target)(error.into_error()))?;
         file.as_file().sync_all().map_err(Error::io("write", &target))?;
         // An export of many files does not keep them all open.
-        Ok(Durable { file: file.into_temp_path(), target })
+        Ok(Durable { file: file.into_temp_path(), target, landing })
     }
 }
 
@@ -91,19 +106,30 @@ impl Durable {
         let failed = |source| Error::io("read back", &self.target)(source);
         let bytes = std::fs::metadata(&self.file).map_err(failed)?.len();
         let blake3 = hash_of(&self.file).map_err(failed)?;
-        let name = self.target.strip_prefix(folder).unwrap_or(&self.target);
-        let names = name.iter().map(|part| part.to_string_lossy());
-        let name = names.collect::<Vec<_>>().join("/");
-        Ok(FileRecord { name, bytes, blake3, rows })
+        Ok(FileRecord { name: name_below(folder, &self.target), bytes, blake3, rows })
     }
 
-    /// Gives it its name; what had the name before is replaced.
-    pub(super) fn publish(self) -> Result<PathBuf> {
-        let Self { file, target } = self;
-        file.persist(&target).map_err(|error| Error::io("rename to", &target)(error.error))?;
-        sync(&folder_of(&target))?;
-        Ok(target)
+    /// Removes for good what has its name.
+    pub(super) fn make_way(&self) -> Result<()> {
+        match std::fs::remove_file(&self.landing) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.landing)(error))
+            }
+            _ => sync(&folder_of(&self.landing)),
+        }
     }
+}
+
+/// Gives files their names, and makes these durable once all have them; what had the names before is replaced.
+pub(super) fn publish(files: Vec<Durable>) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut targets) = (BTreeSet::new(), Vec::new());
+    for Durable { file, target, landing } in files {
+        file.persist(&landing).map_err(|error| Error::io("rename to", &landing)(error.error))?;
+        folders.insert(folder_of(&landing));
+        targets.push(target);
+    }
+    folders.iter().try_for_each(|folder| sync(folder))?;
+    Ok(targets)
 }
 
 impl Folder {
@@ -111,7 +137,7 @@ impl Folder {
     pub(super) fn create(target: &Path, inside: &[&str]) -> Result<Self> {
         let parent = folder_of(target);
         let dir = tempfile::Builder::new()
-            .prefix(".likeness-export-")
+            .prefix(PREFIX)
             .tempdir_in(&parent)
             .map_err(|source| no_folder(&parent, source))?;
         // In the temporary one, so that the user's umask decides who may read it.
@@ -119,6 +145,11 @@ impl Folder {
         for name in std::iter::once("").chain(inside.iter().copied()) {
             let path = path.join(name);
             std::fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        }
+        #[cfg(unix)]
+        if let Ok(earlier) = target.metadata() {
+            let protected = std::fs::set_permissions(&path, earlier.permissions());
+            protected.map_err(Error::io("protect", &path))?;
         }
         Ok(Self { dir, path, target: target.to_path_buf() })
     }
@@ -128,13 +159,18 @@ impl Folder {
         &self.path
     }
 
+    /// The name that it will have.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Gives the folder its name. An earlier one at its place is moved aside first, and back when that fails;
     /// a power cut between the two leaves it beside, under a temporary name.
     pub(super) fn publish(self) -> Result<PathBuf> {
         let Self { dir, path, target } = self;
         let failed = |source| Error::io("rename to", &target)(source);
         sync(&path)?;
-        let earlier = dir.path().join("earlier");
+        let earlier = dir.path().join(EARLIER);
         match std::fs::rename(&target, &earlier) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -176,6 +212,24 @@ fn sync(folder: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
+}
+
+/// Where something that is written under this name lands: a link is followed, whether or not it leads to something.
+pub(super) fn landing(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many links one behind the other as Linux follows: what stays a link then is told as one that goes round.
+    for _ in 0..40 {
+        let Ok(leads_to) = path.read_link() else { break };
+        path = folder_of(&path).join(leads_to);
+    }
+    path
+}
+
+/// What a manifest in a folder calls a file below it.
+pub(super) fn name_below(folder: &Path, path: &Path) -> String {
+    let name = path.strip_prefix(folder).unwrap_or(path);
+    let names = name.iter().map(|part| part.to_string_lossy());
+    names.collect::<Vec<_>>().join("/")
 }
 
 pub(super) fn folder_of(path: &Path) -> PathBuf {

@@ -48,7 +48,10 @@ fn the_formats_agree_and_normalised_vectors_have_length_one() {
     let mut csv = csv::Reader::from_path(sandbox.path("raw")).unwrap();
     let from_csv: Vec<Vec<f32>> = csv
         .records()
-        .map(|row| row.unwrap().iter().skip(5).map(|v| v.parse().unwrap()).collect())
+        .map(|row| {
+            let row = row.unwrap();
+            row.iter().take(row.len() - 1).skip(5).map(|v| v.parse().unwrap()).collect()
+        })
         .collect();
     assert_eq!(raw, from_csv);
     for (raw, unit) in raw.iter().zip(vectors("unit.jsonl")) {
@@ -71,7 +74,19 @@ fn what_cannot_be_written_is_named_and_leaves_nothing() {
     sandbox.run(&["export", "photos", "--format", "npy"]).exits(1).says("it is a folder");
     let folder = ["export", "photos", "--for", "clip-retrieval"];
     sandbox.run(&folder).exits(1).says("it holds something else than an earlier export");
-    assert!(sandbox.path("photos/0.jpg").exists());
+    let photo = fs::read(sandbox.path("photos/0.jpg")).unwrap();
+    sandbox
+        .run(&["export", "photos/0.jpg", "--format", "csv"])
+        .exits(1)
+        .says("photos/0.jpg cannot be written as csv: it is there already, and no manifest says")
+        .says("hint: name another file, or delete this one first");
+    assert_eq!(fs::read(sandbox.path("photos/0.jpg")).unwrap(), photo);
+    sandbox
+        .run(&["export", "home/data/likeness/catalog.sqlite", "--format", "csv"])
+        .exits(1)
+        .says("it would lie in the library's own folder")
+        .says("hint: name a place outside of the folder");
+    sandbox.run(&["status"]).exits(0);
     let half = |name: &str| sandbox.run(&["export", name, "--dtype", "f16"]).exits(1);
     half("out.csv")
         .says("16-bit floats cannot be written as csv")

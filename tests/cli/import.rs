@@ -94,6 +94,39 @@ fn what_no_library_keeps_is_refused_with_the_reason_and_no_library_is_made() {
     export(&["out.npy"]);
     edit(&sandbox, "out.npy.manifest.json", |m| m["model"] = "nobody".into());
     refused("out.npy", "no model is named `nobody`");
+    export(&["out.npy"]);
+    edit(&sandbox, "out.npy.manifest.json", |m| m["width"] = 7.into());
+    refused("out.npy", "its vectors have 7 features");
+    export(&["out.npy"]);
+    let mut damaged = fs::read(sandbox.path("out.npy")).unwrap();
+    damaged[300] ^= 1;
+    fs::write(sandbox.path("out.npy"), damaged).unwrap();
+    refused("out.npy", "is damaged: its BLAKE3 is");
+    fs::remove_file(sandbox.path("out.npy")).unwrap();
+    let gone = sandbox.run(&["import-embeddings", "out.npy", "--library", "b"]);
+    gone.exits(1).says("cannot read out.npy");
+    assert!(!sandbox.path("b").exists());
+}
+
+#[test]
+fn embeddings_that_the_library_does_not_answer_with_are_said_to_be_so() {
+    let sandbox = exported(&["out.npy"]);
+    let import = |library: &str| {
+        sandbox.run(&["import-embeddings", "out.npy", "--library", library]).exits(0).stderr
+    };
+    assert_eq!(import("new"), "");
+    assert_eq!(import("a"), "");
+    sandbox.photos("few", 2);
+    sandbox.index(&["few", "--library", "b", "--model", "starter"]);
+    let said = import("b");
+    let status = sandbox.run(&["status", "--library", "a", "--json"]).exits(0).json();
+    let name = status["catalog"]["models"][0]["name"].as_str().unwrap();
+    assert!(said.contains("the library answers with starter"), "{said}");
+    assert!(said.contains(&format!("`likeness index --model {name}`")), "{said}");
+    // And so it is.
+    let summary = sandbox.index(&["photos", "--library", "b", "--model", name]);
+    assert_eq!(summary["embedded"], 0, "{summary}");
+    assert_eq!(import("b"), "");
 }
 
 #[test]

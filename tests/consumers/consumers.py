@@ -80,6 +80,10 @@ def columns(ids, paths, path_bytes, hashes, widths, vectors, truth=TRUTH):
     assert list(hashes) == HASHES and list(widths) == WIDTHS
 
 
+def of_hex(cells):
+    return [bytes.fromhex(cell) if cell else None for cell in cells]
+
+
 NAMES = ["id", "path", "path_bytes", "content_hash", "width", "embedding"]
 
 
@@ -92,9 +96,17 @@ def of_arrow(table, truth=TRUTH):
 
 
 def pyarrow_parquet():
+    import pyarrow.ipc
     import pyarrow.parquet
     of_arrow(pyarrow.parquet.read_table("photos.parquet"))
     of_arrow(pyarrow.parquet.read_table("halves.parquet"), HALVES)
+    with pyarrow.memory_map("photos.arrow") as file:
+        types = {field.name: field.type for field in pyarrow.ipc.open_file(file).schema}
+    known = {field.name: field.type for field in pyarrow.parquet.read_schema("photos.parquet")}
+    del types["embedding"], known["embedding"]  # a list there, one of a fixed size here
+    assert known.pop("keywords").value_type == types.pop("keywords").value_type
+    assert known == types, (known, types)
+    assert known["width"] == pyarrow.uint32() and known["rating"] == pyarrow.int8()
     metadata = pyarrow.parquet.read_metadata("photos.parquet").metadata
     assert metadata[b"likeness.normalized"] == b"false" and len(metadata[b"likeness.fingerprint"]) == 64
 
@@ -128,9 +140,9 @@ def pandas_reads():
         raw = [None if path is None else path for path in frame["path_bytes"]]
         columns(frame["id"], frame["path"], raw, frame["content_hash"], frame["width"],
                 numpy.stack(frame["embedding"].tolist()))
-    frame = pandas.read_csv("features.csv", encoding_errors="replace", float_precision="round_trip")
-    assert list(frame["id"]) == IDS
-    assert frame.iloc[:, 5:].to_numpy("f8").astype("f4").tobytes() == TRUTH.tobytes()
+    frame = pandas.read_csv("features.csv", float_precision="round_trip", keep_default_na=False)
+    columns(frame["id"], frame["path"], of_hex(frame["path_bytes"]), frame["content_hash"], frame["width"],
+            frame.loc[:, "e0":"path_bytes"].iloc[:, :-1].to_numpy("f8").astype("f4"))
     lines = pandas.read_json("features.jsonl", lines=True, precise_float=True, convert_dates=False)
     same(numpy.array(lines["embedding"].tolist()).astype("f4"), lines["id"], lines["path"])
 
@@ -141,6 +153,10 @@ def polars_reads():
                   polars.scan_parquet("photos.parquet").collect()):
         vectors = numpy.array(frame["embedding"].to_list(), "f4")
         columns(*(frame[name].to_list() for name in NAMES[:-1]), vectors)
+    frame = polars.read_csv("features.csv")
+    assert frame["id"].to_list() == IDS and frame["path"].to_list() == PATHS
+    raw = of_hex(frame["path_bytes"].to_list())
+    assert [path.encode() if raw is None else raw for path, raw in zip(PATHS, raw, strict=True)] == BYTES
 
 
 def duckdb_reads():
@@ -148,6 +164,7 @@ def duckdb_reads():
     found = duckdb.sql(f"SELECT {', '.join(NAMES)} FROM 'photos.parquet' ORDER BY id").fetchall()
     *known, vectors = zip(*found, strict=True)
     columns(*known, numpy.array(vectors, "f4"))
+    assert duckdb.sql("SELECT id, path FROM 'features.csv' ORDER BY id").fetchall() == list(zip(IDS, PATHS))
     nearest, = duckdb.sql("""SELECT b.id FROM 'photos.parquet' a, 'photos.parquet' b
         WHERE a.id = (SELECT min(id) FROM 'photos.parquet')
         ORDER BY list_cosine_similarity(a.embedding, b.embedding) DESC LIMIT 1""").fetchall()

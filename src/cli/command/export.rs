@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
 use likeness::catalog::Chosen;
-use likeness::export::{self, About, Dtype, Format, Options};
+use likeness::error::Error;
+use likeness::export::{self, About, Dtype, Format, Options, Thumbnails};
 use likeness::filter::Filter;
 use likeness::library::Library;
 use likeness::photo::DecodeOptions;
@@ -20,7 +21,8 @@ use crate::cli::time;
 /// Write the embeddings of all indexed images to a file, with a manifest beside it.
 ///
 /// Raw pooled features unless --normalized. Rows are in the order of the image ids. What was written is read back
-/// and compared before it gets its name, and the file appears whole or not at all.
+/// and compared before it gets its name, and the manifest comes last: what has one is whole. Of what is there
+/// already, only an earlier export is replaced; a link is followed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -160,7 +162,9 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         DtypeName::F32 => Dtype::F32,
         DtypeName::F16 => Dtype::F16,
     };
-    let options = Options { format, dtype, shard: args.shard, thumbnails: Some(&pictures) };
+    let (shard, thumbnails) = (args.shard, Some(&pictures as Thumbnails<'_>));
+    let library = Some(context.library.as_path());
+    let options = Options { format, dtype, shard, thumbnails, library };
     // What cannot be, is said before anything is looked for.
     options.check(0)?;
     let library = Library::open_existing(&context.library)?;
@@ -188,6 +192,10 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let chosen = Chosen { passing: passing.as_ref(), since: args.since };
     let summary = library.catalog().with_export_rows(model.id, &chosen, |chosen| {
         export::export(&args.out, chosen.total, chosen.rows, &options, &about, &watch)
+    });
+    let summary = summary.map_err(|error| match error {
+        Error::Cancelled => anyhow::Error::from(error).context("interrupted; nothing was exported"),
+        other => other.into(),
     })?;
     let mut out = context.stdout();
     writeln!(out, "{} embeddings of {} features", summary.count, model.width)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use likeness::error::Error;
-use likeness::export::Import;
+use likeness::export::{Import, Manifest};
 use likeness::import;
 use likeness::library::Library;
 
@@ -43,21 +43,25 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let watch = context.watch();
     let export = Import::open(&args.export)?;
     let knows = match Library::open_existing(&context.library) {
-        Ok(library) => import::knows_model(&library, &export)?,
+        Ok(library) => import::knows_model(&library, export.manifest())?,
         Err(Error::NoLibrary { .. }) => false,
         Err(error) => return Err(error.into()),
     };
-    // A library is made only once it is known that something will be in it.
     let name = args.model.as_deref();
     let network = match (name, knows) {
         (None, true) => None,
         (name, _) => Some(context.network(name.or(Some(&export.manifest().model)), &watch)?),
     };
     if let Some(network) = &network {
-        import::check_model(&export, network)?;
+        import::check_model(export.manifest(), network)?;
     }
+    let verified = export.verify(&watch)?;
+    // A library is made only once it is known that something will be in it.
     let mut library = Library::open(&context.library)?;
-    let report = import::import(&mut library, &export, network.as_ref(), &watch)?;
+    let report = import::import(&mut library, verified, network.as_ref(), &watch)?;
+    if let Some(line) = not_answered_with(&library, export.manifest())? {
+        watch.note(line);
+    }
     let mut out = context.stdout();
     match args.json {
         true => out.json(&serde_json::to_value(report)?)?,
@@ -71,4 +75,18 @@ pub(crate) fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The line for embeddings of a model that the library does not answer with.
+fn not_answered_with(library: &Library, export: &Manifest) -> anyhow::Result<Option<String>> {
+    let answers = library.model(None)?;
+    if answers.fingerprint == export.fingerprint {
+        return Ok(None);
+    }
+    let read = library.model(Some(&export.fingerprint.to_string()))?.name;
+    Ok(Some(format!(
+        "the library answers with {}, and these are of {read}: `likeness index --model {read}` makes it answer with \
+         them",
+        answers.name
+    )))
 }

@@ -67,15 +67,15 @@ impl Columns {
                     required binary {path} (STRING);
                     optional binary path_bytes;
                     required binary content_hash (STRING);
-                    required int32 width;
-                    required int32 height;
+                    required int32 width (INTEGER(32,false));
+                    required int32 height (INTEGER(32,false));
                     required binary format (STRING);
                     optional binary taken_at (STRING);
                     optional binary camera (STRING);
                     optional binary lens (STRING);
                     optional double latitude;
                     optional double longitude;
-                    optional int32 rating;
+                    optional int32 rating (INTEGER(8,true));
                     optional group keywords (LIST) {{
                         repeated group list {{ required binary element (STRING); }}
                     }}

@@ -37,7 +37,6 @@ pub(super) struct Place {
     /// Nothing is written in here.
     library: Option<PathBuf>,
     /// The folders that are written to, so that no other export takes what lies there for a leftover.
-    #[expect(dead_code, reason = "held open for their locks")]
     held: Vec<File>,
 }
 

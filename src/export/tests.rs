@@ -447,6 +447,13 @@ fn nothing_is_written_into_the_library() {
         }
         write_as(&dir.path().join(format.name()), &many(1), &options).unwrap();
     }
+    #[cfg(unix)]
+    {
+        let link = dir.path().join("link.csv");
+        std::os::unix::fs::symlink("library/catalog.sqlite", &link).unwrap();
+        let options = Options { library: Some(&library), ..Options::new(Format::Csv) };
+        assert!(write_as(&link, &many(1), &options).is_err());
+    }
     assert_eq!(left_in(&library), ["index"]);
 }
 

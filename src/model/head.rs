@@ -165,7 +165,14 @@ pub(crate) fn before_pooling<'a>(
     features: Features<'a>,
     pool: Pool,
 ) -> Result<Features<'a>, String> {
-    let map = pooled_map(trace, features.tensor);
+    let pooling = pooling_of(trace, features.tensor);
+    if pooling.is_some_and(|node| trace.reduces_channels(node)) {
+        let tensor = features.tensor;
+        return Err(format!(
+            "the tensor `{tensor}` is pooled from tokens, expected a map's channels"
+        ));
+    }
+    let map = pooling.and_then(|node| node.input(0));
     let (tensor, flat) = map.map_or((features.tensor, features.flat), |map| (map, false));
     let axes = trace.declared_dims(tensor).map(<[_]>::len).or(flat.then_some(2));
     match axes {
@@ -177,19 +184,18 @@ pub(crate) fn before_pooling<'a>(
     }
 }
 
-/// What the pooling layer takes that made `tensor`, perhaps flattened since.
-fn pooled_map<'a>(trace: &Trace<'_, 'a>, mut tensor: &'a str) -> Option<&'a str> {
+/// The pooling layer that made `tensor`, perhaps flattened since.
+fn pooling_of<'g, 'a>(trace: &Trace<'g, 'a>, mut tensor: &'a str) -> Option<&'g Node<'a>> {
     for _ in 0..LONGEST {
         let maker = trace.maker(tensor)?;
-        let input = maker.input(0)?;
         if is_pool(maker) {
-            return Some(input);
+            return Some(maker);
         }
         let shapes = ["Flatten", "Reshape", "Squeeze", "Identity", "Dropout"];
         if !shapes.iter().any(|op| maker.is(op)) {
             return None;
         }
-        tensor = input;
+        tensor = maker.input(0)?;
     }
     None
 }

@@ -264,7 +264,7 @@ impl<'g, 'a> Trace<'g, 'a> {
 
     /// Whether a node averages over the axis that is a map's channels: what it is given are tokens, or a map with
     /// the channels at its end.
-    fn reduces_channels(&self, node: &Node<'a>) -> bool {
+    pub(crate) fn reduces_channels(&self, node: &Node<'a>) -> bool {
         let listed = node.ints("axes").map(<[i64]>::to_vec);
         let axes = || listed.or_else(|| self.integers(node.input(1)?));
         node.op.starts_with("Reduce") && axes().is_some_and(|axes| axes.contains(&1))

@@ -425,6 +425,12 @@ fn what_is_no_map_cannot_be_pooled() {
         .node("Gemm", &["a", "b.w"], "b", &[])
         .bare_output("b");
     assert!(refused(&rows).starts_with("the tensor `a` has 2 axes"), "{}", refused(&rows));
+    // A transformer's mean, whose tokens the file does not declare.
+    let mean = Onnx::with_body(BATCH, 16)
+        .shape("axes", &[1])
+        .node("ReduceMean", &["relu", "axes"], "mean", &[])
+        .bare_output("mean");
+    assert!(refused(&mean).contains("`mean` is pooled from tokens"), "{}", refused(&mean));
 }
 
 #[test]

@@ -4,11 +4,10 @@ use std::io;
 use std::path::Path;
 
 use super::Writer;
-use super::jsonl::path_hex;
 use super::sink::Sink;
 use super::vectors::{Digest, Vector, invalid};
 use crate::error::{Error, Result};
-use crate::record::ExportRow;
+use crate::record::{self, ExportRow};
 
 pub(super) struct Csv {
     writer: csv::Writer<Sink>,
@@ -43,7 +42,7 @@ impl Writer for Csv {
             row.height.to_string(),
         ];
         let values = vector.values.iter().map(f32::to_string);
-        let path_bytes = path_hex(&row.path).unwrap_or_default();
+        let path_bytes = record::path_bytes(&row.path).unwrap_or_default();
         self.record(identity.into_iter().chain(values).chain([path_bytes]))
     }
 

@@ -10,7 +10,7 @@ use super::Writer;
 use super::sink::Sink;
 use super::vectors::{Digest, Vector, invalid};
 use crate::error::Result;
-use crate::record::{ContentHash, ExportRow, ImageId, PathBytes, PhotoDetails};
+use crate::record::{self, ContentHash, ExportRow, ImageId, PathBytes, PhotoDetails};
 
 /// What a row is, without its vector.
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ impl<'a> From<&'a ExportRow> for Identity<'a> {
         Self {
             id: row.id,
             path: row.path.to_string_lossy().into_owned(),
-            path_bytes: path_hex(&row.path),
+            path_bytes: record::path_bytes(&row.path),
             content_hash: &row.content_hash,
             width: row.width,
             height: row.height,
@@ -66,11 +66,6 @@ impl<'a> From<&'a ExportRow> for Identity<'a> {
 /// A path's own bytes, when they are not UTF-8.
 pub(super) fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     path.to_str().is_none().then(|| PathBytes::from_path(path).as_bytes().to_vec())
-}
-
-/// The same for text, hexadecimal.
-pub(super) fn path_hex(path: &Path) -> Option<String> {
-    path_bytes(path).map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[derive(Serialize)]

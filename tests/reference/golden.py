@@ -67,7 +67,7 @@ def wide_gamut_profile():
 
 def ink_profile():
     """Inks of a press, made up and written out by hand from ICC.1:2001: its black is a dark grey."""
-    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 4, indexing="ij"), -1).reshape(-1, 4)
     c, m, y, k = grid.T
     paper = (1 - 0.9 * k) * (1 - 0.55 * c) * (1 - 0.6 * m) * (1 - 0.12 * y)
     lightness = 12 + 84 * paper
@@ -76,7 +76,7 @@ def ink_profile():
     table = np.stack([lightness * 2.55, a + 128, b + 128], -1).round().clip(0, 255).astype(np.uint8)
     identity = b"".join(int(v * 65536).to_bytes(4, "big") for v in np.eye(3).ravel())
     curve = bytes(range(256))
-    lut = b"mft1\0\0\0\0" + bytes([4, 3, 5, 0]) + identity + curve * 4 + table.tobytes() + curve * 3
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 9, 0]) + identity + curve * 4 + table.tobytes() + curve * 3
     text = b"Inks, for tests\0"
     tags = {
         b"desc": b"desc\0\0\0\0" + len(text).to_bytes(4, "big") + text + bytes(78),

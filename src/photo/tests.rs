@@ -36,13 +36,20 @@ fn apart(path: &Path, expected: &[u8], mode: DecodeMode) -> (u8, f64) {
     (differences.iter().copied().max().unwrap(), sum as f64 / expected.len() as f64)
 }
 
+/// Through a table of inks moxcms gives up to 3 other levels than lcms, 0.9 in the mean, and dark ones are spread when black
+/// becomes black.
+const INKS: (u8, f64) = (6, 1.1);
+
 fn all_within(mode: DecodeMode, largest: u8, mean: f64) {
     let pictures = pictures();
     assert!(pictures.len() > 20, "{} pictures", pictures.len());
     let report: Vec<String> = pictures
         .iter()
         .map(|(path, expected)| (path, apart(path, expected, mode)))
-        .filter(|(_, (worst, average))| *worst > largest || *average > mean)
+        .filter(|(path, (worst, average))| {
+            let (largest, mean) = if path.ends_with("inks.jpg") { INKS } else { (largest, mean) };
+            *worst > largest || *average > mean
+        })
         .map(|(path, apart)| format!("{}: {apart:?}", path.file_name().unwrap().display()))
         .collect();
     assert!(report.is_empty(), "{mode:?} is further off than {largest} or {mean}:\n{report:#?}");

@@ -24,7 +24,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Crates and the only rooms that may name them.
-const AT_HOME: [(&str, &[&str]); 32] = [
+const AT_HOME: [(&str, &[&str]); 33] = [
     ("anyhow", &["cli"]),
     ("arboard", &["cli"]),
     ("base64", &["remote"]),
@@ -33,6 +33,7 @@ const AT_HOME: [(&str, &[&str]); 32] = [
     ("ctrlc", &["cli"]),
     ("etcetera", &["cli"]),
     ("fast_image_resize", &["photo"]),
+    ("hayro_jpeg2000", &["photo"]),
     ("hnsw_rs", &["index"]),
     ("image", &["photo"]),
     ("half", &["export", "model"]),

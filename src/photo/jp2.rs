@@ -32,6 +32,10 @@ const SAMPLE_BYTES: u64 = 9;
 const BLOCK_BYTES: u64 = 160;
 const TILE_BYTES: u64 = 1_000;
 
+/// What would take more bytes than this, as a long panorama, is left with half of the side that others are, as JPEGs are that
+/// are coded in passes.
+const HEAVY: u64 = 400_000_000;
+
 /// Their numbers have 16 bits.
 const MOST_TILES: u64 = 1 << 16;
 
@@ -72,7 +76,11 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     };
     let is_small = wanted.mode == DecodeMode::Exact && bytes_of(&whole) <= WHOLE;
     let least = wanted.least_side();
-    let picture = if is_small { whole } else { open(Some((least, least)))? };
+    let at_least = |side| open(Some((side, side)));
+    let mut picture = if is_small { whole } else { at_least(least)? };
+    if !is_small && bytes_of(&picture) * SAMPLE_BYTES > HEAVY {
+        picture = at_least(least / 2)?;
+    }
     let of_tiles = blocks * BLOCK_BYTES + tiles * channels as u64 * TILE_BYTES;
     let decoded_size = (picture.width(), picture.height());
     let _permit = wanted.room_for(bytes_of(&picture) * SAMPLE_BYTES + of_tiles)?;

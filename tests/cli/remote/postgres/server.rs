@@ -194,6 +194,18 @@ impl Server for Postgres {
     }
 }
 
+impl Postgres {
+    fn spawn(&mut self) {
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut postgres = self.program("postgres");
+        postgres.arg("-D").arg(self.path("data")).arg("-k").arg(self.path("socket"));
+        postgres.args(["-c", "listen_addresses="]);
+        // A group of its own: whoever answers is a child of the first.
+        let child = postgres.process_group(0).stdout(Stdio::null()).stderr(log).spawn();
+        self.process = Some(child.expect("it starts"));
+    }
+}
+
 impl Mortal for Postgres {
     fn kill(&mut self) {
         if let Some(mut child) = self.process.take() {
@@ -205,13 +217,7 @@ impl Mortal for Postgres {
     }
 
     fn restart(&mut self) {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let mut postgres = self.program("postgres");
-        postgres.arg("-D").arg(self.path("data")).arg("-k").arg(self.path("socket"));
-        postgres.args(["-c", "listen_addresses="]);
-        // A group of its own: whoever answers is a child of the first.
-        let child = postgres.process_group(0).stdout(Stdio::null()).stderr(log).spawn();
-        self.process = Some(child.expect("it starts"));
+        self.spawn();
         let begun = Instant::now();
         let probe = ["find", "id:1", "--remote", &self.address("nothing")];
         loop {
@@ -220,11 +226,16 @@ impl Mortal for Postgres {
             if run.stderr.contains("there is no table") || encoded {
                 return;
             }
-            let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
+            let mut ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
+            let log = fs::read_to_string(self.path("log")).unwrap();
+            // Children of one that was killed may take a moment to die.
+            if ended.is_some() && log.contains("pre-existing shared memory block") {
+                self.spawn();
+                ended = None;
+            }
             assert!(
                 ended.is_none() && begun.elapsed() < Duration::from_secs(60),
-                "no server: {ended:?}\n{run}\n{}",
-                fs::read_to_string(self.path("log")).unwrap()
+                "no server: {ended:?}\n{run}\n{log}"
             );
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -40,7 +40,7 @@ pub struct DecodeOptions {
     /// The largest picture that is decoded, in millions of pixels; read from the header, before
     /// anything is allocated.
     pub max_megapixels: u32,
-    /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, PNG,
+    /// The most bytes of memory that one picture may take: its file, and what decoding allocates. JPEG, JPEG 2000, PNG,
     /// TIFF, GIF, BMP, PPM, PSD, QOI, TGA, OpenEXR, HDR, WebP with loss and HEIC in tiles are decoded in little, whatever their size;
     /// others, and progressive JPEG that is long and narrow, whole.
     pub max_bytes: u64,

@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     let Some(Structure { is_complete: true, tiles, blocks }) = structure else {
         return Err(Unreadable::Truncated { format: FORMAT });
     };
-    if tiles > MOST_TILES || tiles.saturating_mul(blocks) > MOST_BLOCKS {
+    if tiles > MOST_TILES || tiles.max(1).saturating_mul(blocks) > MOST_BLOCKS {
         return Err(rare(format!("{tiles} tiles of {blocks} code blocks")));
     }
     let colours = usize::from(whole.color_space().num_channels());

@@ -9,7 +9,6 @@ mod meaning;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
@@ -84,9 +83,8 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     }
     let pixels = u64::from(size.0) * u64::from(size.1);
     let total = pixels * channels as u64 * u64::from(page.bits).div_ceil(8);
-    let is_plain = matches!(known, Cow::Borrowed(_)) && page.alpha != Some(Alpha::Associated);
     if total > WHOLE
-        && is_plain
+        && page.is_plain()
         && let Some(small) = stream::tiff(Cursor::new(bytes), page.alpha.is_some(), wanted)
     {
         return Ok(page.small(small, metadata, orientation));
@@ -113,10 +111,7 @@ pub(super) fn decode_by_rows(
     let size = decoder.dimensions().map_err(reason)?;
     wanted.check_size(size)?;
     let page = Page::read(&mut decoder, size)?;
-    let is_plain = matches!(page.meaning, Meaning::Grey | Meaning::Rgb | Meaning::Cmyk)
-        && !page.bits_reversed
-        && page.alpha != Some(Alpha::Associated);
-    if !is_plain {
+    if !page.is_plain() {
         return Ok(None);
     }
     let mut metadata = Metadata {
@@ -292,6 +287,14 @@ fn floats(read: DecodingResult) -> Option<Vec<f32>> {
 }
 
 impl Page {
+    /// Whether rows of it can be averaged as they are stored: no floats, which look like numbers of as many bits.
+    fn is_plain(&self) -> bool {
+        matches!(self.meaning, Meaning::Grey | Meaning::Rgb | Meaning::Cmyk)
+            && !self.is_float
+            && !self.bits_reversed
+            && self.alpha != Some(Alpha::Associated)
+    }
+
     /// A chunk's samples, `row` of them in each row, in 8 bits; a palette's as they are.
     fn eight_bits(&self, read: DecodingResult, row: usize) -> Result<Vec<u8>, Unreadable> {
         Ok(match read {

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
 
-use super::{Metadata, Page, open, stream};
+use super::{Metadata, Page, decode_by_rows, open, stream};
 use crate::photo::decode::tests::{square, wanted};
 use crate::photo::stream::tests::in_blocks;
 use crate::photo::{DecodeOptions, Unreadable, from_bytes};
@@ -21,6 +21,7 @@ const COLOUR_MAP: u16 = 320;
 const TILE_OFFSETS: u16 = 324;
 const TILE_LENGTHS: u16 = 325;
 const EXTRA: u16 = 338;
+const SAMPLE_FORMAT: u16 = 339;
 
 /// A little-endian file of `side` x `side` pixels; its strips, or with a `TileWidth` its tiles, are `data`.
 fn file(side: u16, tags: &[(u16, &[u16])], data: &[&[u8]], is_big: bool) -> Vec<u8> {
@@ -326,4 +327,22 @@ fn numbers_that_are_no_light_span_from_the_least_to_the_greatest() {
     let whole = |share: f64| (share * f64::from(u32::MAX)) as u32;
     let deep = [whole(0.0), whole(0.2), whole(0.4), whole(1.0)];
     assert_eq!(decoded::<colortype::Gray32>(&deep), light);
+}
+
+#[test]
+fn halves_are_not_taken_for_whole_numbers_of_as_many_bits() {
+    let of = |format: u16| {
+        let halves = 0x3800u16.to_le_bytes().repeat(24 * 24);
+        let tags: &[(u16, &[u16])] =
+            &[(BITS, &[16]), (PHOTOMETRIC, &[1]), (SAMPLE_FORMAT, &[format])];
+        file(24, tags, &[&halves], false)
+    };
+    let by_rows = |bytes: &[u8]| {
+        let mut on_disk = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut on_disk, bytes).unwrap();
+        decode_by_rows(&on_disk, &wanted(2)).unwrap()
+    };
+    assert!(by_rows(&of(1)).is_some());
+    assert!(by_rows(&of(3)).is_none());
+    assert_eq!(decoded_of(24, of(3)).unwrap()[..3], [128; 3], "a half");
 }

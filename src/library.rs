@@ -184,7 +184,7 @@ impl Library {
     /// # Errors
     /// [`Error::Catalog`]; an index that is missing or damaged is a state, not an error.
     pub fn index_state(&self, model: &ModelRecord) -> Result<IndexState> {
-        let index = match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+        let index = match self.try_index(model) {
             Ok(index) => index,
             Err(unusable) => return Ok(IndexState::Unusable(unusable)),
         };
@@ -259,7 +259,7 @@ impl Library {
     /// As [`Library::rebuild_index`].
     pub(crate) fn make_index(&self, model: &ModelRecord, watch: &Watch<'_>) -> Result<Index> {
         let lock = self.build_lock(watch)?;
-        match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+        match self.try_index(model) {
             Ok(index) => Ok(index),
             Err(_) => {
                 self.build_index(model, self.index_params(model).unwrap_or_default(), watch, &lock)
@@ -336,6 +336,11 @@ impl Library {
     ) -> Result<()> {
         self.catalog
             .each_embedding(model.id, after, |_, id, features| each(id, features.embedding()))
+    }
+
+    /// The index of a model as it lies there.
+    pub(crate) fn try_index(&self, model: &ModelRecord) -> Result<Index, Unusable> {
+        index::open(&self.index_folder(model), model.fingerprint, model.width)
     }
 
     pub(crate) fn index_folder(&self, model: &ModelRecord) -> PathBuf {

@@ -331,10 +331,6 @@ impl Library {
         }
     }
 
-    fn try_index(&self, model: &ModelRecord) -> Result<Index, Unusable> {
-        index::open(&self.index_folder(model), model.fingerprint, model.width)
-    }
-
     /// Compares the query with every image that is meant.
     fn compare_all(
         &self,

@@ -7,7 +7,7 @@ use crate::catalog::{ModelRecord, Sequence};
 use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::filter::Filter;
-use crate::index::{self, Unusable};
+use crate::index::Unusable;
 use crate::library::Library;
 use crate::progress::Watch;
 use crate::random::split_mix;
@@ -49,7 +49,7 @@ impl Library {
     ) -> Result<Result<SearchCheck, Unusable>> {
         let options = FindOptions::default();
         let k = options.k;
-        let index = match index::open(&self.index_folder(model), model.fingerprint, model.width) {
+        let index = match self.try_index(model) {
             Ok(index) => index,
             Err(unusable) => return Ok(Err(unusable)),
         };

@@ -37,23 +37,30 @@ def drawing(width, height, channels=3):
     return Image.fromarray(array if channels > 1 else array[..., 0])
 
 
+# The white of the connection space.
+D50 = (0.9642, 1, 0.8249)
+
+
+def fixed(*values):
+    """Numbers as ICC profiles have them."""
+    return b"".join(int(round(value * 65536)).to_bytes(4, "big", signed=True) for value in values)
+
+
+def xyz(*values):
+    return b"XYZ \0\0\0\0" + fixed(*values)
+
+
+def described(text):
+    return b"desc\0\0\0\0" + len(text).to_bytes(4, "big") + text + bytes(78)
+
+
 def wide_gamut_profile():
     """Display P3, written out by hand from ICC.1:2001: lcms in Pillow makes sRGB only."""
-    def fixed(value):
-        return int(round(value * 65536)).to_bytes(4, "big", signed=True)
-
-    def xyz(x, y, z):
-        return b"XYZ \0\0\0\0" + fixed(x) + fixed(y) + fixed(z)
-
-    text = b"Wide gamut, for tests\0"
-    description = b"desc\0\0\0\0" + len(text).to_bytes(4, "big") + text + bytes(78)
     # para, function 3: the curve of sRGB.
-    curve = b"para\0\0\0\0\0\x03\0\0" + b"".join(
-        fixed(v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-    )
+    curve = b"para\0\0\0\0\0\x03\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     tags = {
-        b"desc": description,
-        b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"desc": described(b"Wide gamut, for tests\0"),
+        b"wtpt": xyz(*D50),
         b"rXYZ": xyz(0.51512, 0.2412, -0.00105),
         b"gXYZ": xyz(0.29198, 0.69225, 0.04189),
         b"bXYZ": xyz(0.1571, 0.06657, 0.78407),
@@ -74,13 +81,11 @@ def ink_profile():
     a = (1 - k) * (-35 * c + 70 * m - 5 * y) * (1 - 0.5 * c * m)
     b = (1 - k) * (-48 * c - 5 * m + 90 * y) * (1 - 0.5 * c * y)
     table = np.stack([lightness * 2.55, a + 128, b + 128], -1).round().clip(0, 255).astype(np.uint8)
-    identity = b"".join(int(v * 65536).to_bytes(4, "big") for v in np.eye(3).ravel())
     curve = bytes(range(256))
-    lut = b"mft1\0\0\0\0" + bytes([4, 3, 9, 0]) + identity + curve * 4 + table.tobytes() + curve * 3
-    text = b"Inks, for tests\0"
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 9, 0]) + fixed(*np.eye(3).ravel()) + curve * 4 + table.tobytes() + curve * 3
     tags = {
-        b"desc": b"desc\0\0\0\0" + len(text).to_bytes(4, "big") + text + bytes(78),
-        b"wtpt": b"XYZ \0\0\0\0" + b"".join(int(v * 65536).to_bytes(4, "big") for v in (0.9642, 1, 0.8249)),
+        b"desc": described(b"Inks, for tests\0"),
+        b"wtpt": xyz(*D50),
         b"A2B0": lut,
         b"cprt": b"text\0\0\0\0none\0",
     }
@@ -99,7 +104,7 @@ def profile(kind, tags, version=b"\x04\0\0\0"):
     header[8:12] = version
     header[12:24] = kind
     header[36:40] = b"acsp"
-    header[68:80] = b"".join(int(round(v * 65536)).to_bytes(4, "big") for v in (0.9642, 1, 0.8249))
+    header[68:80] = fixed(*D50)
     written = bytes(header) + table + data
     ImageCms.ImageCmsProfile(io.BytesIO(written))
     return written

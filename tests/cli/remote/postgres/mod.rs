@@ -347,7 +347,7 @@ fn a_postgres_without_pgvector_or_unicode_is_named() {
             "skipped what a server without pgvector says: it is not ours to take away, as we are not root",
         );
     }
-    let latin = Postgres::start_with("LATIN1", "");
+    let latin = Postgres::encoded_in("LATIN1");
     let run = latin.run(&sandbox, &["push", &latin.address("latin")]).exits(1);
     drop(run.says("the database is encoded in LATIN1").says("createdb --encoding UTF8"));
 }

@@ -25,17 +25,6 @@ pub struct Place {
     pub address: String,
 }
 
-impl Place {
-    /// The address as a shell takes it.
-    fn quoted(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-./:@_%[]".contains(c);
-        match self.address.chars().all(plain) {
-            true => self.address.clone(),
-            false => format!("'{}'", self.address.replace('\'', "'\\''")),
-        }
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.noun, self.address)
@@ -655,6 +644,24 @@ pub enum Error {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// The catalog's file is not as SQLite wrote it.
+    #[error("the catalog {} is damaged: {what}", path.display())]
+    CatalogDamaged {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite found.
+        what: String,
+    },
+    /// An earlier version of likeness made the catalog, and nothing may be written where it lies.
+    #[error("the catalog {} has version {found} and cannot be brought to {known}: nothing may be written there", path.display())]
+    CatalogTooOld {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The version of this likeness.
+        known: usize,
     },
     /// A later version of likeness made the catalog.
     #[error("the catalog {} has version {found}, this likeness knows up to {known}", path.display())]

@@ -200,7 +200,17 @@ impl Library {
         let index = match (whitened, options.exact, few) {
             (false, true, _) => None,
             (false, false, true) => self.try_index(model).ok(),
-            _ => Some(self.open_index(model, watch)?),
+            (true, ..) => Some(self.open_index(model, watch)?),
+            (false, false, false) => match self.open_index(model, watch) {
+                // On a disk that is full or read-only: the catalog has all that an answer needs.
+                Err(error @ Error::Io { .. }) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let cause = cause.unwrap_or_default();
+                    watch.note(format!("{error}: {cause}; compared with every image instead"));
+                    None
+                }
+                opened => Some(opened?),
+            },
         };
         let whitening = index.as_ref().filter(|_| whitened).and_then(Index::whitening);
         if whitened && whitening.is_none() {

@@ -23,8 +23,12 @@ const APPLICATION_ID: i32 = 0x6c69_6b65;
 /// Runs what is missing, all of it or nothing.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |source| Error::Catalog { path: path.to_path_buf(), source };
-    if version(connection).map_err(failed)? == MIGRATIONS.len() {
+    let (found, known) = (version(connection).map_err(failed)?, MIGRATIONS.len());
+    if found == known {
         return Ok(());
+    }
+    if (1..known).contains(&found) && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+        return Err(Error::CatalogTooOld { path: path.to_path_buf(), found, known });
     }
     // Immediate, and the version read again inside: two processes may open a new library at once.
     let transaction =

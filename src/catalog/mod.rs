@@ -55,11 +55,11 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Opens a catalog that is there already; `None` where there is none. Where nothing may be written, as on a
-    /// read-only disk or in another user's folder, it can be read.
+    /// Opens a catalog that is there already; `None` where there is none. Where nothing can be written, as on a
+    /// full or read-only disk or in another user's folder, it can be read.
     ///
     /// # Errors
-    /// As [`Catalog::open`].
+    /// As [`Catalog::open`]; [`Error::CatalogTooOld`].
     pub fn open_existing(path: &Path) -> Result<Option<Self>> {
         match path.try_exists() {
             Ok(false) => Ok(None),
@@ -73,11 +73,8 @@ impl Catalog {
     }
 
     fn connect_existing(path: &Path) -> Result<Self> {
-        use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
         match Self::connect(path, OpenFlags::empty()) {
-            Err(Error::Catalog { source, path })
-                if matches!(source.sqlite_error_code(), Some(CannotOpen | ReadOnly)) =>
-            {
+            Err(Error::Catalog { source, path }) if cannot_write(&source) => {
                 Self::connect_to_read(&path).map_err(|_| Error::Catalog { source, path })
             }
             connected => connected,
@@ -174,13 +171,19 @@ impl Catalog {
         Ok(FileId(id.unwrap_or(0)))
     }
 
-    /// What SQLite finds wrong with the file, which it reads whole; `None` where all is well.
+    /// Has SQLite look at the file, which it reads whole.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when it cannot even be looked at.
-    pub fn damage(&self) -> Result<Option<String>> {
+    /// [`Error::CatalogDamaged`] with the first that it finds; [`Error::Catalog`] when it cannot even look.
+    pub fn check(&self) -> Result<()> {
         let said = self.one("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
-        Ok(said.filter(|said| said != "ok"))
+        match said.filter(|said| said != "ok") {
+            None => Ok(()),
+            Some(said) => {
+                let what = said.trim_start_matches("*** in database main ***").trim().to_owned();
+                Err(Error::CatalogDamaged { path: self.path.clone(), what })
+            }
+        }
     }
 
     /// Runs a query that gives one row or none; its statement stays prepared.
@@ -212,6 +215,15 @@ impl Catalog {
     fn failed(&self, source: rusqlite::Error) -> Error {
         Error::Catalog { path: self.path.clone(), source }
     }
+}
+
+/// Whether SQLite gave up for want of a place to write; on a full disk the file of locks (`-shm`) cannot grow.
+fn cannot_write(source: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, ReadOnly};
+    source.sqlite_error().is_some_and(|error| {
+        matches!(error.code, CannotOpen | DiskFull | ReadOnly)
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
 #[cfg(test)]

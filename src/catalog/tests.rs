@@ -230,8 +230,13 @@ fn a_catalog_can_be_read_where_nothing_can_be_written() {
     // Beside a log that is not empty it is read with that.
     let with_log = Catalog::connect_to_read(&path).unwrap();
     assert_eq!(with_log.counts().unwrap().files, 1);
-    assert!(with_log.damage().unwrap().is_none());
+    with_log.check().unwrap();
     drop(with_log);
+    catalog.connection.execute_batch("PRAGMA user_version = 3").unwrap();
+    let mut older = Catalog::connect_to_read(&path).unwrap();
+    let migrated = super::migrate::migrate(&mut older.connection, &path);
+    assert!(matches!(migrated, Err(Error::CatalogTooOld { found: 3, .. })), "{migrated:?}");
+    drop(older);
     catalog.batch().unwrap().commit().unwrap();
     drop(catalog);
     let odd = dir.path().join("50% off? #1.sqlite");

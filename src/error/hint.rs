@@ -31,10 +31,11 @@ impl Error {
             }
             Error::Locked { .. } => "wait until it is done, or use another `--library`".into(),
             Error::NotAFolder { .. } => "name the folder that holds it".into(),
-            Error::RootMissing { .. } | Error::RootEmpty { .. } => {
-                "connect the drive that holds it, or forget its photos with `likeness index --prune`"
-                    .into()
-            }
+            // With its name: without, the photos of all that are away would be forgotten.
+            Error::RootMissing { path, .. } | Error::RootEmpty { path, .. } => format!(
+                "connect the drive that holds it, or forget its photos with `likeness index --prune {}`",
+                quoted(&path.display().to_string())
+            ),
             Error::ExportFormat { .. } => {
                 "end it in .npy, .npz, .parquet, .arrow, .safetensors, .fvecs, .csv or .jsonl, or name \
                  the format with `--format`"
@@ -71,14 +72,14 @@ impl Error {
             Error::RemoteIndex { .. } => {
                 "choose with `--index hnsw` or `--index flat`, `--m` and `--ef-construction`".into()
             }
-            Error::RemoteMissing { place } => format!("run `likeness push {}` first", place.quoted()),
+            Error::RemoteMissing { place } => format!("run `likeness push {}` first", quoted(&place.address)),
             Error::RemoteForeign { place, .. } => format!("name another {}: this one is left as it is", place.noun),
             Error::RemoteHolds { place, .. } => {
                 format!("name another {}, or give this one up for it with `--recreate`", place.noun)
             }
             Error::RemoteCount { place, .. } => format!(
                 "somebody else wrote there, or the server lost rows: run `likeness push {} --recreate`",
-                place.quoted()
+                quoted(&place.address)
             ),
             Error::RemoteFilter { .. } => {
                 "leave it out of `--where`, or ask the library itself: without `--remote`".into()
@@ -152,18 +153,31 @@ impl Error {
             Error::ModelWidth { .. } => {
                 "state it: `likeness model import FILE --width N`".into()
             }
+            Error::CatalogTooOld { .. } => {
+                "run `likeness status` once where its folder may be written to, or on a copy that `--library` names".into()
+            }
             Error::CatalogTooNew { .. } => "use a newer likeness, or another `--library`".into(),
             Error::NotACatalog { .. } => "name another folder with `--library`".into(),
             Error::StoredFeatures { .. } => {
                 "`likeness rebuild` leaves such features out, and `likeness index` embeds their photos again".into()
             }
-            Error::StoredModel { .. } => RESTORE.into(),
+            Error::CatalogDamaged { .. } | Error::StoredModel { .. } => RESTORE.into(),
             Error::Catalog { source, .. } => catalog_hint(source)?.into(),
             _ => return None,
         })
     }
 }
 
+/// As a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-./:@_%[]".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+const MAKE_ROOM: &str = "make room on its disk; what was finished is kept";
 const RESTORE: &str = "restore the library folder from a backup, or index into a fresh `--library`";
 
 /// What helps where SQLite gives up.
@@ -172,7 +186,9 @@ fn catalog_hint(source: &rusqlite::Error) -> Option<&'static str> {
     match source {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             DatabaseCorrupt | NotADatabase => Some(RESTORE),
-            DiskFull => Some("make room on its disk; what was finished is kept"),
+            DiskFull => Some(MAKE_ROOM),
+            // The file by which processes tell each other their locks cannot grow.
+            _ if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some(MAKE_ROOM),
             ReadOnly | CannotOpen => Some(
                 "its folder and its files must be writable; `find`, `export` and `status` need not",
             ),

@@ -217,6 +217,19 @@ fn many_queries_make_a_damaged_index_again_once() {
 }
 
 #[test]
+fn where_no_index_can_be_written_every_image_is_compared() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 5);
+    sandbox.index(&["photos"]);
+    let index = sandbox.path("home/data/likeness/index");
+    fs::remove_dir_all(&index).unwrap();
+    fs::write(&index, "in the way").unwrap();
+    let run = sandbox.run(&["find", "id:3", "-k", "1", "--format", "json"]).exits(0);
+    assert_eq!(run.json()[0]["id"], 3);
+    drop(run.says("compared with every image instead"));
+}
+
+#[test]
 fn a_damaged_index_is_made_again_and_said_so() {
     let sandbox = indexed(5);
     let before = sandbox.run(&["find", "id:1", "--format", "json"]).exits(0).json();

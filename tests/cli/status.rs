@@ -85,6 +85,32 @@ fn the_index_is_checked_against_an_exact_search() {
 }
 
 #[test]
+fn a_damaged_catalog_is_noticed_before_it_is_searched() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 12);
+    sandbox.index(&["photos"]);
+    // A bit that turned on the disk, in an index: SQLite reads on without a word.
+    let path = sandbox.path("home/data/likeness/catalog.sqlite");
+    let catalog = rusqlite::Connection::open(&path).unwrap();
+    catalog.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'files_by_image'";
+    let root: i64 = catalog.query_row(root, [], |row| row.get(0)).unwrap();
+    let size: i64 = catalog.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    drop(catalog);
+    let mut bytes = fs::read(&path).unwrap();
+    // How many bytes between its entries are lost, by the head of the page.
+    bytes[((root - 1) * size + 7) as usize] ^= 0x40;
+    fs::write(&path, bytes).unwrap();
+    sandbox.run(&["status"]).exits(0);
+    let run = sandbox.run(&["status", "--check"]).exits(1).says("catalog.sqlite is damaged: ");
+    drop(run.says("restore the library folder from a backup"));
+    let run = sandbox.run(&["status", "--check", "--json"]).exits(1);
+    let check = run.json();
+    assert_eq!(check["good"], false);
+    assert!(check["reason"].as_str().unwrap().contains("is damaged: "), "{check}");
+}
+
+#[test]
 fn labels_are_told_one_by_one() {
     let sandbox = Sandbox::new();
     for folder in ["photos/cats", "photos/dogs"] {

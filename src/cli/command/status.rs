@@ -94,19 +94,13 @@ const TOLERANCE: f64 = 0.01;
 
 fn check(library: &Library, as_json: bool, context: &Context) -> anyhow::Result<Exit> {
     let watch = context.watch();
-    if let Some(damage) = library.catalog().damage()? {
-        let mut out = context.stdout();
-        match as_json {
-            true => out.json(&json!({ "good": false, "reason": format!("catalog: {damage}") }))?,
-            false => writeln!(
-                out,
-                "catalog    {}",
-                damage.trim_start_matches("*** in database main ***").trim()
-            )?,
+    if let Err(error) = library.catalog().check() {
+        if as_json {
+            let mut out = context.stdout();
+            out.json(&json!({ "good": false, "reason": error.to_string() }))?;
+            out.flush()?;
         }
-        out.flush()?;
-        watch.note("the catalog is damaged: restore the library folder from a backup, or index into a fresh `--library`");
-        return Ok(Exit::Failed);
+        return Err(error.into());
     }
     let model = library.model(None)?;
     let checked = library.check_search(&model, SAMPLE, 1, &watch)?;

@@ -20,6 +20,9 @@ pub(crate) fn instead_of(Wanted { name, reason }: &Wanted) -> String {
 pub(crate) fn handover(handover: &Handover, to: &str, named: Option<&str>) -> String {
     let Handover { from, lacking, complete } = handover;
     match (complete, named) {
+        (true, _) if from == to => {
+            format!("{to} answers with the network that now has that name")
+        }
         (true, _) => format!("{to} answers from now on, for {from}, which stood in for it"),
         (false, None) => going_on(from, to, *lacking, "likeness index"),
         (false, Some(name)) => {
@@ -29,6 +32,12 @@ pub(crate) fn handover(handover: &Handover, to: &str, named: Option<&str>) -> St
 }
 
 fn going_on(from: &str, to: &str, lacking: u64, command: &str) -> String {
+    let (from, to) = match from == to {
+        true => {
+            (format!("the earlier network {from}"), "the one that now has that name".to_owned())
+        }
+        false => (from.to_owned(), to.to_owned()),
+    };
     format!(
         "{from} answers until {to} has features of all images, too; {lacking} lack them: `{command}` goes on"
     )

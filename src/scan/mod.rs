@@ -52,7 +52,8 @@ impl Selection {
     /// # Errors
     /// As [`Exclude::new`].
     pub fn leave_out_too(&mut self, inner: &Selection, below: &Path) -> Result<(), globset::Error> {
-        let folder = globset::escape(&below.to_string_lossy());
+        // Bytes that are not UTF-8 have no pattern but that of all: rather too much is left out than too little.
+        let folder = globset::escape(&below.to_string_lossy()).replace('\u{fffd}', "*");
         let mut patterns = self.exclude.patterns.clone();
         patterns.extend(inner.exclude.patterns.iter().map(|pattern| {
             let pattern = pattern.trim_end_matches('/');
@@ -398,6 +399,20 @@ mod tests {
         let kept = serde_json::to_string(&outer).unwrap();
         let again: Selection = serde_json::from_str(&kept).unwrap();
         assert_eq!(names(dir.path(), &again), ["a/y/x/5.jpg", "raw/1.jpg"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_left_out_of_a_folder_with_an_odd_name_stays_so_inside_another() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tree(&["b/raw/2.jpg"]);
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir_all(dir.path().join(odd).join("raw")).unwrap();
+        fs::write(dir.path().join(odd).join("raw/1.jpg"), "").unwrap();
+        let exclude = Exclude::new(&["raw".to_owned()]).unwrap();
+        let mut outer = Selection::default();
+        outer.leave_out_too(&Selection { exclude, ..Selection::default() }, odd).unwrap();
+        assert_eq!(names(dir.path(), &outer), ["b/raw/2.jpg"]);
     }
 
     #[test]

@@ -200,7 +200,7 @@ pub(super) fn run(
         let walked = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(walked)
     });
-    writer.finish(visits.iter().zip(walked?), watch.is_cancelled())?;
+    writer.finish(visits.iter().zip(walked?), watch.is_cancelled(), options.prune)?;
     let device = shared.session.get().map_or(Duration::ZERO, FeatureSession::busy);
     report.profile = clock.profile(workers, device);
     Ok(())

@@ -13,7 +13,7 @@ use crate::library::Library;
 use crate::photo::DECODER_VERSION;
 use crate::progress::Watch;
 use crate::record::{PathBytes, Skipped, SourceFile};
-use crate::scan::{self, Found, Listed, Selection};
+use crate::scan::{self, Exclude, Found, Listed, Selection};
 
 /// Files that are found together, at most, and how many such chunks the walk may be ahead of the catalog.
 const LARGEST_CHUNK: usize = 1_024;
@@ -115,7 +115,7 @@ pub(super) fn enter(
         if visits.iter().any(|visit| path.starts_with(visit.scope.path())) {
             continue;
         }
-        let visit = visit(catalog, &path, options)?;
+        let visit = visit(catalog, &path, options, watch)?;
         if options.selection.is_none() && !visit.selection.is_default() {
             let Visit { scope, selection } = &visit;
             watch.note(format!("{}: {selection}, as before", scope.root_path.display()));
@@ -127,7 +127,12 @@ pub(super) fn enter(
 
 /// Makes a folder part of the library, with what is wanted of it: what is said in this run, else what was said before, of
 /// the folder or of those in it.
-fn visit(catalog: &mut Catalog, path: &Path, options: &SyncOptions) -> Result<Visit> {
+fn visit(
+    catalog: &mut Catalog,
+    path: &Path,
+    options: &SyncOptions,
+    watch: &Watch<'_>,
+) -> Result<Visit> {
     let known = catalog.scope_of(path)?;
     let mut kept = match &known {
         Some(scope) => kept_selection(catalog, scope.root)?,
@@ -139,6 +144,15 @@ fn visit(catalog: &mut Catalog, path: &Path, options: &SyncOptions) -> Result<Vi
             let selection = kept_selection(catalog, inner.root)?;
             // They were patterns before.
             let _ = kept.leave_out_too(&selection, below);
+            // What more was wanted of a part cannot be said of the whole.
+            let more = Selection { exclude: Exclude::default(), ..selection };
+            if options.selection.is_none() && !more.is_default() {
+                watch.note(format!(
+                    "{} was indexed {more}; as part of {} it is not, unless that is said again",
+                    inner.root_path.display(),
+                    path.display()
+                ));
+            }
         }
     }
     let mut batch = catalog.batch()?;
@@ -177,7 +191,15 @@ enum Known {
 /// Looks whether a scope holds files; `is_there` tells whether it is there. What would take files out of the results must be
 /// allowed; a root that is gone and has none is forgotten, so that it does not stand in the way of the others.
 fn known(catalog: &Catalog, scope: Scope, is_there: bool, options: &SyncOptions) -> Result<Known> {
-    if is_there && holds_files(&scope) {
+    let kept;
+    let selection = match &options.selection {
+        Some(said) => said,
+        None => {
+            kept = kept_selection(catalog, scope.root)?;
+            &kept
+        }
+    };
+    if holds_files(&scope, selection) {
         return Ok(Known::There);
     }
     let (path, files) = (scope.path(), catalog.count_files(&scope)?);
@@ -185,8 +207,7 @@ fn known(catalog: &Catalog, scope: Scope, is_there: bool, options: &SyncOptions)
     let is_named = !options.folders.is_empty();
     match (is_there, files) {
         (_, 1..) if options.prune => Ok(Known::Gone(scope)),
-        (false, 1..) => Err(Error::RootMissing { path, files }),
-        (true, 1..) => Err(Error::RootEmpty { path, files }),
+        (_, 1..) => Err(away(path, files)),
         (_, 0) if is_root && (options.prune || !(is_there || is_named)) => Ok(Known::Gone(scope)),
         // It may be filled yet.
         (true, 0) => Ok(Known::There),
@@ -215,10 +236,18 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
     std::path::absolute(folder).map_err(Error::io("find", folder))
 }
 
+/// What is said of a folder whose indexed files have all gone.
+pub(super) fn away(path: PathBuf, files: u64) -> Error {
+    match path.is_dir() {
+        true => Error::RootEmpty { path, files },
+        false => Error::RootMissing { path, files },
+    }
+}
+
 /// Whether there is any file, wanted or not: what is left out by a person's word is not lost.
-fn holds_files(scope: &Scope) -> bool {
-    let all = Selection { follow_links: true, ..Selection::default() };
-    scan::walk(&scope.root_path, &scope.below, &all).next().is_some()
+pub(super) fn holds_files(scope: &Scope, wanted: &Selection) -> bool {
+    let all = Selection { follow_links: true, hidden: wanted.hidden, ..Selection::default() };
+    scope.path().is_dir() && scan::walk(&scope.root_path, &scope.below, &all).next().is_some()
 }
 
 /// Decides what must be opened.

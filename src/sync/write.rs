@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::SyncReport;
 use super::claims::Claims;
 use super::pipeline::{News, Outcome, What};
-use super::plan::{Tally, Visit, Walked, Work};
+use super::plan::{self, Tally, Visit, Walked, Work};
 use super::profile::{Clock, Stage};
 use crate::catalog::{Batch, Catalog, FileId, ModelId, OtherFile, Skip};
 use crate::embedding::{Features, InvalidVector};
@@ -191,14 +191,19 @@ impl<'a> Writer<'a> {
         Ok(done)
     }
 
-    /// Forgets what the walks did not come upon, and completes the report.
+    /// Forgets what the walks did not come upon, and completes the report. With `prune`, a folder may lose all its files.
+    ///
+    /// # Errors
+    /// [`Error::RootMissing`], [`Error::RootEmpty`] of the first folder that has none any more: its files stay.
     pub(super) fn finish<'v>(
         self,
         walked: impl Iterator<Item = (&'v Visit, Option<Walked>)>,
         cancelled: bool,
+        prune: bool,
     ) -> Result<()> {
         let mut batch = self.catalog.batch()?;
-        for (Visit { scope, .. }, walked) in walked {
+        let mut away = None;
+        for (Visit { scope, selection }, walked) in walked {
             let Some(walked) = walked else { continue };
             self.report.unchanged += walked.unchanged;
             self.report.skipped_before += walked.skipped_before;
@@ -208,12 +213,18 @@ impl<'a> Writer<'a> {
             if cancelled {
                 continue;
             }
+            // The folder was looked at when the run began, which may be hours ago: since then its drive may have gone.
+            if !(walked.gone.is_empty() || prune || plan::holds_files(scope, selection)) {
+                away.get_or_insert_with(|| plan::away(scope.path(), walked.gone.len() as u64));
+                continue;
+            }
             self.report.removed += batch.forget_files(&walked.gone, &spared)?;
             if batch.count_skips(scope)? > walked.known_skips {
                 batch.forget_vanished_skips(scope, |path| !is_gone(path))?;
             }
         }
-        batch.commit()
+        batch.commit()?;
+        away.map_or(Ok(()), Err)
     }
 }
 
@@ -334,4 +345,47 @@ fn leave_out(
 fn is_gone(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     path.symlink_metadata().is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{PhotoDetails, SourceFile};
+    use crate::scan::Selection;
+
+    #[test]
+    fn a_folder_whose_files_went_during_the_run_keeps_them_unless_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let photos = dir.path().join("photos");
+        std::fs::create_dir(&photos).unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let mut batch = catalog.batch().unwrap();
+        let scope = batch.enter(&photos, None).unwrap();
+        let details = PhotoDetails::default();
+        let facts = PhotoFacts { width: 4, height: 3, format: "jpeg", details };
+        let image = batch.add_image(&ContentHash::from_bytes([1; 32]), &facts).unwrap();
+        let path = PathBytes::from_bytes(b"a.jpg".to_vec());
+        let file =
+            SourceFile { root: photos.clone(), relative: path.clone(), size: 1, mtime_ns: 1 };
+        batch.link(scope.root, &file, image).unwrap();
+        batch.commit().unwrap();
+        let visit = Visit { scope, selection: Selection::default() };
+        let mut finish = |prune| {
+            let (claims, clock, mut report) = Default::default();
+            let limits = 0;
+            let writer =
+                Writer::new(&mut catalog, ModelId(1), limits, &claims, &clock, &mut report);
+            let walked = Walked { gone: vec![(FileId(1), path.clone())], ..Walked::default() };
+            let walked = [(&visit, Some(walked))].into_iter();
+            let done = writer.unwrap().finish(walked, false, prune);
+            (done, report.removed)
+        };
+        let (done, removed) = finish(false);
+        assert!(matches!(done, Err(Error::RootEmpty { files: 1, .. })), "{done:?}");
+        std::fs::remove_dir(&photos).unwrap();
+        let (done, removed_then) = finish(false);
+        assert!(matches!(done, Err(Error::RootMissing { files: 1, .. })), "{done:?}");
+        assert_eq!((removed, removed_then), (0, 0));
+        assert_eq!(finish(true).1, 1);
+    }
 }

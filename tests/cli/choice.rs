@@ -48,3 +48,20 @@ fn a_run_that_fails_leaves_the_one_that_answers() {
     }
     run(&sandbox, &["find", "id:1"]).exits(0);
 }
+
+#[test]
+fn a_network_behind_an_old_name_is_said_to_be_another() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 3);
+    let tiny = tiny_network::mirror().join("tiny.onnx");
+    let import = |length: &str| {
+        let file = tiny.to_str().unwrap();
+        run(&sandbox, &["model", "import", file, "--name", "nn", "--resize", length]).exits(0);
+    };
+    import("256");
+    run(&sandbox, &["index", "photos", "--model", "nn"]).exits(0);
+    run(&sandbox, &["model", "remove", "nn"]).exits(0);
+    import("300");
+    let run = run(&sandbox, &["index"]).exits(0);
+    assert_eq!(run.stderr, "nn answers with the network that now has that name\n", "{run}");
+}

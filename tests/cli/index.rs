@@ -269,7 +269,9 @@ fn a_root_that_is_missing_or_empty_is_refused_unless_pruned() {
     sandbox.run(&["index", "photos"]).exits(1).says("is missing; 3 files of it are indexed");
     fs::create_dir(&dir).unwrap();
     sandbox.run(&["index", "photos"]).exits(1).says("is empty; 3 files of it are indexed");
-    sandbox.run(&["index", "photos"]).exits(1).says("hint: connect the drive");
+    // With the folder's name, as other drives may be away, too.
+    let remedy = format!("forget its photos with `likeness index --prune {}`", dir.display());
+    sandbox.run(&["index", "photos"]).exits(1).says("hint: connect the drive").says(&remedy);
     let still = sandbox.run(&["status", "--json"]).exits(0).json();
     assert_eq!(still["catalog"]["counts"]["files"], 4);
     let pruned = sandbox.index(&["photos", "--prune"]);

@@ -87,3 +87,24 @@ fn what_links_lead_to_stays_from_run_to_run() {
     }
     assert!(fs::read_link(sandbox.path("photos/2019")).is_ok());
 }
+
+#[test]
+fn a_folder_of_hidden_files_alone_is_not_empty() {
+    let sandbox = Sandbox::new();
+    sandbox.photo("photos/.hidden/a.jpg", 1);
+    sandbox.run(&["index", "photos", "--hidden"]).exits(0);
+    for args in [&["index", "--json"][..], &["index", "photos", "--hidden", "--json"]] {
+        assert_eq!(sandbox.run(args).exits(0).json()["unchanged"], 1, "{args:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_of_a_folder_inside_another_is_said() {
+    let sandbox = sandbox();
+    sandbox.run(&["index", "photos/.hidden", "--follow-links"]).exits(0);
+    let run = sandbox.run(&["index", "photos"]).exits(0);
+    let run = run.says(".hidden was indexed following links; as part of");
+    drop(run.says("photos it is not, unless that is said again"));
+    let run = sandbox.run(&["index", "photos"]).exits(0);
+    assert_eq!(run.stderr, "");
+}

@@ -59,11 +59,11 @@ impl Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).inspect_err(note_closed)
+        self.0.write(bytes).inspect_err(note_closed).map_err(named)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().inspect_err(note_closed)
+        self.0.flush().inspect_err(note_closed).map_err(named)
     }
 }
 
@@ -72,6 +72,11 @@ impl Drop for Stdout {
         // The commands write and return; what is left in the buffer goes out here.
         let _ = self.flush();
     }
+}
+
+/// What was done before may well have been done: it is the answer that has no place.
+fn named(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
 fn note_closed(error: &io::Error) {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::record::{ExportRow, PathBytes};
 
 pub(super) struct Npz {
-    zip: ZipWriter<Sink>,
+    zip: ZipWriter<UntilFailure>,
     rows: u64,
     // The other arrays wait on disk until the first is complete.
     ids: BufWriter<File>,
@@ -29,13 +29,65 @@ pub(super) struct Npz {
     out: std::path::PathBuf,
 }
 
+/// Lets nothing through after a failure, which was told: a ZIP writer that is dropped tries to end its file, and prints
+/// that it cannot.
+struct UntilFailure {
+    sink: Sink,
+    at: u64,
+    failed: bool,
+}
+
+impl UntilFailure {
+    fn tell<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| self.failed |= error.kind() != io::ErrorKind::Interrupted)
+    }
+}
+
+impl Write for UntilFailure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = if self.failed {
+            bytes.len()
+        } else {
+            let done = self.sink.write(bytes);
+            self.tell(done)?
+        };
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
+        let done = self.sink.flush();
+        self.tell(done)
+    }
+}
+
+impl Seek for UntilFailure {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.at = match to {
+            SeekFrom::Start(at) if self.failed => at,
+            SeekFrom::Current(by) | SeekFrom::End(by) if self.failed => {
+                self.at.saturating_add_signed(by)
+            }
+            to => {
+                let done = self.sink.seek(to);
+                self.tell(done)?
+            }
+        };
+        Ok(self.at)
+    }
+}
+
 impl Npz {
     pub(super) fn create(out: &Path, shape: &Shape) -> Result<Self> {
         let failed = |source| Error::io("write", out)(source);
         let waiting = || tempfile::tempfile_in(folder_of(out)).map(BufWriter::new);
         let (ids, hashes, paths) =
             (|| Ok((waiting()?, waiting()?, waiting()?)))().map_err(failed)?;
-        let mut zip = ZipWriter::new(Sink::create(out)?);
+        let sink = Sink::create(out)?;
+        let mut zip = ZipWriter::new(UntilFailure { sink, at: 0, failed: false });
         zip.start_file("embeddings.npy", stored())
             .map_err(io::Error::from)
             .and_then(|()| zip.write_all(&npy::header_of(shape)))
@@ -89,8 +141,8 @@ impl Writer for Npz {
 
     fn finish(mut self: Box<Self>) -> Result<Vec<Sink>> {
         self.write_rest().map_err(|source| Error::io("write", &self.out)(source))?;
-        let sink = self.zip.finish().map_err(io::Error::from);
-        Ok(vec![sink.map_err(|source| Error::io("write", &self.out)(source))?])
+        let whole = self.zip.finish().map_err(io::Error::from);
+        Ok(vec![whole.map_err(|source| Error::io("write", &self.out)(source))?.sink])
     }
 }
 
@@ -99,7 +151,7 @@ fn stored() -> SimpleFileOptions {
     SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true)
 }
 
-fn append(from: &mut BufWriter<File>, to: &mut ZipWriter<Sink>) -> io::Result<()> {
+fn append(from: &mut BufWriter<File>, to: &mut ZipWriter<UntilFailure>) -> io::Result<()> {
     from.seek(SeekFrom::Start(0))?;
     io::copy(&mut from.get_ref(), to).map(drop)
 }

@@ -43,7 +43,11 @@ pub(super) struct Place {
 enum Kind {
     /// A file, and others beside it that are named after it.
     File(PathBuf),
-    Folder(Folder),
+    Folder {
+        /// As it was named.
+        out: PathBuf,
+        folder: Folder,
+    },
 }
 
 impl Place {
@@ -68,28 +72,29 @@ impl Place {
             place.held = folders.iter().filter_map(|folder| leftover::hold(folder)).collect();
             return Ok(place);
         }
-        let at = landing(out);
+        let at = resting(out)?;
         check_folder(&at, format, library.as_deref())?;
         let held = leftover::hold(&folder_of(&at)).into_iter().collect();
         let inside = match format {
             Format::ClipRetrieval => &clip_retrieval::INSIDE[..],
             _ => &[],
         };
-        Ok(Self { kind: Kind::Folder(Folder::create(&at, inside)?), format, library, held })
+        let kind = Kind::Folder { out: out.to_path_buf(), folder: Folder::create(&at, inside)? };
+        Ok(Self { kind, format, library, held })
     }
 
     /// What names in the manifest are below of.
     pub(super) fn folder(&self) -> &Path {
         match &self.kind {
             Kind::File(out) => out.parent().unwrap_or(Path::new("")),
-            Kind::Folder(folder) => folder.path(),
+            Kind::Folder { folder, .. } => folder.path(),
         }
     }
 
     pub(super) fn manifest(&self) -> PathBuf {
         match &self.kind {
             Kind::File(out) => beside(out, "manifest.json"),
-            Kind::Folder(folder) => folder.path().join("manifest.json"),
+            Kind::Folder { folder, .. } => folder.path().join("manifest.json"),
         }
     }
 
@@ -106,7 +111,7 @@ impl Place {
                 }
                 out.with_file_name(name)
             }
-            (Kind::Folder(folder), _) => folder.path().to_path_buf(),
+            (Kind::Folder { folder, .. }, _) => folder.path().to_path_buf(),
         }
     }
 
@@ -164,11 +169,12 @@ impl Place {
                 }
                 Ok(published)
             }
-            Kind::Folder(folder) => {
+            Kind::Folder { out, folder } => {
                 check_folder(folder.target(), self.format, self.library.as_deref())?;
                 publish(files)?;
                 publish(vec![manifest])?;
-                Ok(vec![folder.publish()?])
+                folder.publish()?;
+                Ok(vec![out])
             }
         }
     }
@@ -211,6 +217,24 @@ fn check_file(path: &Path, ours: bool, format: Format, library: Option<&Path>) -
             let why = "it is there already, and no manifest says that it is an earlier export";
             Err(refused(path, format, why, DELETE_FIRST))
         }
+    }
+}
+
+/// Where a folder lies, by a way that does not lead through the folder itself, as `out/../out` does: it is moved
+/// aside before the new one gets its name. A slash at the end would keep a link from being followed.
+fn resting(out: &Path) -> Result<PathBuf> {
+    let name = out.file_name().expect("looked at before");
+    let at = landing(&folder_of(out).join(name));
+    if let Ok(there) = at.canonicalize() {
+        return Ok(there);
+    }
+    let folder = folder_of(&at);
+    match (folder.canonicalize(), at.file_name()) {
+        (Ok(folder), Some(name)) => Ok(folder.join(name)),
+        (Err(error), _) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("open", &folder)(error))
+        }
+        _ => Err(Error::ExportFolder { folder }),
     }
 }
 

@@ -166,7 +166,7 @@ impl Folder {
 
     /// Gives the folder its name. An earlier one at its place is moved aside first, and back when that fails;
     /// a power cut between the two leaves it beside, under a temporary name.
-    pub(super) fn publish(self) -> Result<PathBuf> {
+    pub(super) fn publish(self) -> Result<()> {
         let Self { dir, path, target } = self;
         let failed = |source| Error::io("rename to", &target)(source);
         sync(&path)?;
@@ -182,8 +182,7 @@ impl Folder {
             }
             return Err(failed(error));
         }
-        sync(&folder_of(&target))?;
-        Ok(target)
+        sync(&folder_of(&target))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Run, Sandbox};
 
 #[test]
 fn an_export_holds_all_photos_in_the_order_of_their_ids() {
@@ -177,4 +177,57 @@ fn progress_is_told_and_ends_with_all() {
         (&last["doing"], &last["done"], &last["total"]),
         (&"exporting".into(), &2.into(), &2.into())
     );
+}
+
+#[test]
+fn a_folder_is_replaced_by_whatever_way_it_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 3);
+    sandbox.index(&["photos"]);
+    let export = |to: &str| sandbox.run(&["export", to, "--for", "clip-retrieval"]).exits(0);
+    export("clip");
+    sandbox.photo("photos/new.jpg", 9);
+    sandbox.index(&["photos"]);
+    std::os::unix::fs::symlink("clip", sandbox.path("link")).unwrap();
+    for way in ["clip/../clip", "link/", "link", "./clip/"] {
+        let run = export(way);
+        assert_eq!(run.text().lines().nth(1), Some(way), "{run}");
+        let left: Vec<_> =
+            fs::read_dir(sandbox.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let ours = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with(".likeness");
+        assert_eq!(left.iter().find(ours), None, "{way}");
+        let manifest = fs::read(sandbox.path("clip/manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["count"], 4, "{way}");
+    }
+    assert!(sandbox.path("link").symlink_metadata().unwrap().is_symlink());
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_the_export_and_one_line() {
+    let sandbox = Sandbox::new();
+    // Long paths, so that the file is large with any model.
+    sandbox.photos(&format!("photos/{}", "a".repeat(250)), 60);
+    sandbox.index(&["photos"]);
+    let likeness = sandbox.command(&["export", "out.npz"]);
+    let mut command = std::process::Command::new("sh");
+    // 512 or 1,024 bytes each, by the shell: room for what SQLite needs to read, and no more.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 65; exec \"$0\" \"$@\""]);
+    command.arg(likeness.get_program()).args(likeness.get_args());
+    command.current_dir(likeness.get_current_dir().unwrap());
+    command.envs(likeness.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::of(&mut command).exits(1).says("error: cannot write out.npz: ");
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
+    assert!(!sandbox.path("out.npz").exists());
+}
+
+#[test]
+fn an_answer_that_has_no_place_is_told_from_an_export_that_has_none() {
+    let sandbox = Sandbox::new();
+    sandbox.photos("photos", 1);
+    sandbox.index(&["photos"]);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = Run::of_with_stdout(&mut sandbox.command(&["export", "out.npy"]), full.into());
+    drop(run.exits(1).says("error: cannot write to stdout: No space left"));
+    assert!(sandbox.path("out.npy").exists());
 }

@@ -129,8 +129,8 @@ fn unless_invisible(image: &mut DynamicImage) {
     }
 }
 
-/// Some programs write the prefix that EXIF has in JPEG into WebP and PNG, too.
-fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
+/// Some programs write the prefix that EXIF has in JPEG into WebP, PNG and JPEG 2000, too.
+pub(super) fn without_jpeg_prefix(exif: Vec<u8>) -> Vec<u8> {
     match exif.strip_prefix(b"Exif\0\0") {
         Some(rest) => rest.to_vec(),
         None => exif,

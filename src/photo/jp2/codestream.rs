@@ -22,8 +22,16 @@ pub(super) struct Structure {
     /// Whether all parts of tiles are there that it tells of, and its end.
     pub(super) is_complete: bool,
     pub(super) tiles: u64,
-    /// Code blocks of all components of a tile in all sizes, about: by the smallest that any style names.
+    /// Where the picture begins on the grid that sizes are halved on: left and top.
+    pub(super) origin: [u64; 2],
+    /// Code blocks of all components of a tile in all sizes, at most.
     pub(super) blocks: u64,
+    /// Nodes of the trees over these, as the decoder goes through them: over squares whose side is a power of two.
+    pub(super) nodes: u64,
+    /// Of a tile, those that no palette and no colour names included.
+    pub(super) components: u64,
+    /// The most layers that any style names.
+    pub(super) layers: u64,
 }
 
 impl Structure {
@@ -31,13 +39,18 @@ impl Structure {
     pub(super) fn read(codestream: &[u8]) -> Option<Self> {
         let mut rest = codestream.strip_prefix(&START[..2])?;
         let size = Size::read(segment(rest)?)?;
-        let mut structure = Self { is_complete: false, tiles: size.tiles, blocks: 0 };
+        let Size { tiles, components, origin, .. } = size;
+        let (blocks, nodes, layers) = (0, 0, 1);
+        let mut structure =
+            Self { is_complete: false, tiles, origin, blocks, nodes, components, layers };
         while let Some((marker, after)) = rest.split_first_chunk::<2>() {
             if *marker == END {
                 structure.is_complete = true;
                 break;
             }
-            let length = if *marker == PART {
+            let length = if is_bare(*marker) {
+                2
+            } else if *marker == PART {
                 // Index (2), length from the marker on (4), and two bytes more.
                 let length = u32::from_be_bytes(*after.get(4..)?.first_chunk()?) as usize;
                 // 0: to the end, whatever is behind that.
@@ -60,8 +73,12 @@ impl Structure {
         let mut rest = part;
         while let Some((marker, after)) = rest.split_first_chunk::<2>()
             && *marker != DATA
-            && let (Some(content), Some(length)) = (segment(rest), after.first_chunk())
         {
+            if is_bare(*marker) {
+                rest = after;
+                continue;
+            }
+            let (Some(content), Some(length)) = (segment(rest), after.first_chunk()) else { break };
             self.take_style(*marker, content, size);
             rest = rest.get(2 + usize::from(u16::from_be_bytes(*length))..).unwrap_or_default();
         }
@@ -80,16 +97,23 @@ impl Structure {
             }
             _ => None,
         };
+        if marker == STYLE
+            && let Some(&[_, _, high, low]) = content.first_chunk()
+        {
+            self.layers = self.layers.max(u16::from_be_bytes([high, low]).into());
+        }
         if let Some((flags, style)) = style {
-            self.blocks = self.blocks.max(blocks(flags, style, size).unwrap_or(u64::MAX));
+            let (blocks, nodes) = blocks(flags, style, size).unwrap_or((u64::MAX, u64::MAX));
+            (self.blocks, self.nodes) = (self.blocks.max(blocks), self.nodes.max(nodes));
         }
     }
 }
 
 /// What is said of all of it.
 struct Size {
-    /// Samples of all components of a tile.
-    samples: u64,
+    /// Width and height of a tile, at most, and where the picture begins.
+    tile: [u64; 2],
+    origin: [u64; 2],
     components: u64,
     tiles: u64,
 }
@@ -106,18 +130,18 @@ impl Size {
         };
         let longest =
             |axis: usize| Some(side(axis).checked_sub(side(2 + axis))?.min(side(4 + axis)));
-        let samples = longest(0)?.checked_mul(longest(1)?)?.checked_mul(components)?;
-        Some(Self { samples, components, tiles: tiles(0)?.checked_mul(tiles(1)?)? })
+        let (tile, origin) = ([longest(0)?, longest(1)?], [side(2), side(3)]);
+        Some(Self { tile, origin, components, tiles: tiles(0)?.checked_mul(tiles(1)?)? })
     }
 }
 
-/// How many code blocks a style makes of a tile: `style` begins with the number of halvings, width and height
+/// How many code blocks a style makes of a tile, and nodes of the trees over them: `style` begins with the number of halvings, width and height
 /// of a block by their exponents less two, and ends with those of precincts, where the flags say so.
-fn blocks(flags: u8, style: &[u8], size: &Size) -> Option<u64> {
+fn blocks(flags: u8, style: &[u8], size: &Size) -> Option<(u64, u64)> {
     const HAS_PRECINCTS: u8 = 1;
     let &[halvings, width, height, _, _, ref precincts @ ..] = style else { return None };
     let halvings = u32::from(halvings.min(32));
-    let mut blocks = 0u64;
+    let (mut blocks, mut nodes) = (0u64, 0u64);
     for level in 0..=halvings {
         let within = match precincts.get(level as usize) {
             // Those of bands are half as wide and high.
@@ -125,11 +149,30 @@ fn blocks(flags: u8, style: &[u8], size: &Size) -> Option<u64> {
                 .map(|side| u32::from(side).saturating_sub(u32::from(level > 0))),
             _ => [15, 15],
         };
-        let [w, h] = [within[0].min(u32::from(width) + 2), within[1].min(u32::from(height) + 2)];
-        let samples = size.samples.checked_shr(2 * (halvings - level)).unwrap_or(0);
-        blocks += (samples >> (w + h)).max(3 * size.components);
+        let (bands, halved) = match level {
+            0 => (1, halvings),
+            _ => (3, halvings - level + 1),
+        };
+        let bands = size.components.checked_mul(bands)?;
+        // Blocks and precincts along a side, one more where they do not begin with the band; and blocks of a precinct.
+        let along = |axis: usize, block: u8| {
+            let side = (size.tile[axis] >> halved) + 1;
+            let (precinct, block) = (within[axis], within[axis].min(u32::from(block) + 2));
+            let blocks = (side >> block) + 2;
+            (blocks, (side >> precinct) + 2, blocks.min(1 << (precinct - block)))
+        };
+        let ((across, columns, wide), (down, rows, high)) = (along(0, width), along(1, height));
+        blocks = blocks.checked_add(across.checked_mul(down)?.checked_mul(bands)?)?;
+        let side = wide.max(high).next_power_of_two();
+        let trees = columns.checked_mul(rows)?.checked_mul(2 * bands)?;
+        nodes = nodes.checked_add(trees.checked_mul(side * side)?)?;
     }
-    Some(blocks)
+    Some((blocks, nodes))
+}
+
+/// Markers that have no segment.
+fn is_bare(marker: [u8; 2]) -> bool {
+    marker[0] == 0xff && matches!(marker[1], 0x30..=0x3f)
 }
 
 /// What a marker's segment holds, behind its length.
@@ -172,13 +215,41 @@ mod tests {
     fn blocks_are_counted_by_the_smallest_of_any_tile() {
         let read = |parts: &[&[u8]]| Structure::read(&parts.concat()).unwrap();
         let plain = read(&[&size(1024), &style(&[]), &part(&[], b"x"), &END]);
-        assert_eq!(plain, Structure { is_complete: true, tiles: 1, blocks: 384 });
-        // Of 2 x 2 and of 4 x 4 samples, the latter in a quarter of the picture's samples.
+        assert!(plain.is_complete);
+        assert_eq!((plain.tiles, plain.components, plain.layers), (1, 3, 1));
+        // A margin of two at each side, as they need not begin with the tile.
+        let with_margin = |across: u64, down: u64| (across + 2) * (down + 2);
+        assert_eq!(plain.blocks, 3 * with_margin(16, 8));
+        // Of 4 x 4 samples in half of the size, and of 2 x 2 in the three bands of as many.
         let precincts = style(&[0x22, 0x22]);
         let of_tile = read(&[&size(1024), &style(&[]), &part(&precincts, b"x"), &END]);
-        assert_eq!(of_tile.blocks, 1024 * 512 * 3 / 4 / 16 + 1024 * 512 * 3 / 4);
+        let expected = 3 * with_margin(128, 64) + 9 * with_margin(256, 128);
+        assert_eq!(of_tile.blocks, expected);
+        let bare = [0xff, 0x30];
+        let hidden = [
+            &size(1024),
+            &bare[..],
+            &style(&[]),
+            &part(&[&bare, &*precincts].concat(), b"x"),
+            &END,
+        ];
+        assert_eq!(read(&hidden).blocks, expected);
         let tiny = read(&[&size(1), &style(&[]), &END]);
-        assert_eq!((tiny.tiles, tiny.blocks), (1024 * 512, 9));
+        assert_eq!((tiny.tiles, tiny.blocks), (1024 * 512, 3 * with_margin(0, 0)));
+    }
+
+    #[test]
+    fn trees_over_blocks_in_one_long_row_are_as_wide_as_high() {
+        let sides = [1u32, 1_000_000, 0, 0, 1, 1_000_000, 0, 0].map(u32::to_be_bytes).concat();
+        let content = [&[0, 0][..], &sides, &[0, 1, 7, 1, 1]].concat();
+        let head = [&START[..2], &marked([0xff, 0x51], &content)].concat();
+        let nodes = |block: [u8; 2]| {
+            let style = [0, 0, 0, 1, 0, 0, block[0], block[1], 0, 1];
+            Structure::read(&[&head, &marked(STYLE, &style)[..]].concat()).unwrap().nodes
+        };
+        // Of 64 x 64 and of 1,024 x 4.
+        assert!(nodes([4, 4]) < 1 << 26, "{}", nodes([4, 4]));
+        assert!(nodes([8, 0]) > 1 << 32, "{}", nodes([8, 0]));
     }
 
     #[test]

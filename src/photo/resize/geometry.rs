@@ -38,8 +38,8 @@ impl Span {
     fn within(self, scale: f64, corner: f64, side: u32) -> Self {
         let side = f64::from(side);
         let length = (self.length * scale).min(side);
-        // Rounding may leave the far end a hair outside.
-        Self { start: (self.start * scale - corner).min(side - length), length }
+        // Rounding may leave the far end a hair outside, and what is stored need not begin where the picture does.
+        Self { start: (self.start * scale - corner).min(side - length).max(0.0), length }
     }
 }
 

@@ -76,13 +76,14 @@ impl<'a> Opened<'a> {
         (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0))
     }
 
-    /// Decodes to 8-bit RGB, with alpha where there is one, and gives the true size.
-    pub(super) fn pixels(&self) -> Result<(DynamicImage, (u32, u32)), Failure> {
+    /// Decodes to 8-bit RGB, with alpha where there is one, and gives the true size. About as many pixels as `promised` may
+    /// come out.
+    pub(super) fn pixels(&self, promised: u64) -> Result<(DynamicImage, (u32, u32)), Failure> {
         let has_alpha = self.has_alpha();
         // SAFETY: as in `size`.
         let premultiplied =
             unsafe { (self.lib.heif_image_handle_is_premultiplied_alpha)(self.handle) != 0 };
-        let (size, mut pixels) = self.decoded(self.handle, has_alpha)?;
+        let (size, mut pixels) = self.decoded(self.handle, has_alpha, promised)?;
         if premultiplied && has_alpha {
             straighten(&mut pixels);
         }
@@ -101,17 +102,22 @@ impl<'a> Opened<'a> {
 
     /// Decodes another item of the file, as [`super::grid::Grid`] names them, to 8-bit RGB: its size, and its rows one
     /// after the other.
-    pub(super) fn tile(&self, item: u32) -> Result<((u32, u32), Vec<u8>), Failure> {
+    pub(super) fn tile(&self, item: u32, promised: u64) -> Result<((u32, u32), Vec<u8>), Failure> {
         let mut tile = Tile { lib: self.lib, handle: std::ptr::null_mut() };
         // SAFETY: the context is valid until it is dropped, and the handle is valid for writing.
         checked(unsafe {
             (self.lib.heif_context_get_image_handle)(self.context, item, &mut tile.handle)
         })?;
-        self.decoded(tile.handle, false)
+        self.decoded(tile.handle, false, promised)
     }
 
     /// Decodes an image to 8 bits, with alpha or without: its size, and its rows one after the other.
-    fn decoded(&self, handle: Handle, alpha: bool) -> Result<((u32, u32), Vec<u8>), Failure> {
+    fn decoded(
+        &self,
+        handle: Handle,
+        alpha: bool,
+        promised: u64,
+    ) -> Result<((u32, u32), Vec<u8>), Failure> {
         let (chroma, channels) = match alpha {
             false => (library::INTERLEAVED_RGB, 3),
             true => (library::INTERLEAVED_RGBA, 4),
@@ -129,7 +135,7 @@ impl<'a> Opened<'a> {
                 options.options,
             )
         })?;
-        picture.copy(channels).ok_or_else(odd)
+        picture.copy(channels, promised).ok_or_else(odd)
     }
 
     /// The ICC profile, or one for the primaries that the file names by number.
@@ -249,8 +255,9 @@ struct Decoded {
 }
 
 impl Decoded {
-    /// Copies the rows together; they lie apart by a stride.
-    fn copy(&self, channels: usize) -> Option<((u32, u32), Vec<u8>)> {
+    /// Copies the rows together; they lie apart by a stride. `None` of a picture without pixels, or with far more than
+    /// its file promised.
+    fn copy(&self, channels: usize, promised: u64) -> Option<((u32, u32), Vec<u8>)> {
         let channel = library::CHANNEL_INTERLEAVED;
         let mut stride: c_int = 0;
         // SAFETY: the picture is valid until it is dropped; the stride is valid for writing.
@@ -262,6 +269,9 @@ impl Decoded {
             )
         };
         let size = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+        if u64::from(size.0) * u64::from(size.1) > promised.saturating_mul(2) {
+            return None;
+        }
         let (row, stride) = (size.0 as usize * channels, usize::try_from(stride).ok()?);
         if plane.is_null() || row == 0 || size.1 == 0 || stride < row {
             return None;
@@ -285,7 +295,7 @@ impl Drop for Decoded {
 }
 
 fn odd() -> Failure {
-    Failure { code: 2, subcode: 0, message: "it has no pixels".to_owned() }
+    Failure { code: 2, subcode: 0, message: "it has other pixels than it tells of".to_owned() }
 }
 
 fn checked(raw: RawError) -> Result<(), Failure> {

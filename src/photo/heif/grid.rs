@@ -59,6 +59,23 @@ impl Grid {
     }
 }
 
+/// How many pixels a picture that is put together of others takes by its own word, which what is told of it elsewhere may
+/// understate; `None` when it is none.
+pub(super) fn canvas(file: &[u8]) -> Option<(u32, u32)> {
+    let meta = Meta::of(file)?;
+    let primary = meta.primary()?;
+    let mut fields = Fields(meta.content(primary)?);
+    let [_version, flags] = [(); 2].map(|()| fields.next(1));
+    // Before the size: rows and columns of a grid, and what fills the ground of an overlay.
+    match &meta.kind(primary)? {
+        b"grid" => fields.next(2)?,
+        b"iovl" => fields.next(8)?,
+        _ => return None,
+    };
+    let bytes = if flags? & 1 == 0 { 2 } else { 4 };
+    Some((fields.next(bytes)? as u32, fields.next(bytes)? as u32))
+}
+
 /// Mirrored left to right or not, and then turned clockwise by so many quarters.
 #[derive(Debug, Default, Clone, Copy)]
 struct Turned {
@@ -278,6 +295,24 @@ mod tests {
         for end in 0..TILES.len() {
             // Whatever is read of what is cut off, nothing panics.
             let _ = Grid::read(&TILES[..end]);
+        }
+    }
+
+    #[test]
+    fn a_grid_larger_than_its_picture_is_told_to_be_is_measured_by_itself() {
+        use crate::photo::Format;
+        use crate::photo::heif::{decode, status};
+        assert_eq!(canvas(TILES), Some((250, 170)));
+        let meta = Meta::of(TILES).unwrap();
+        let content = meta.content(meta.primary().unwrap()).unwrap();
+        let width = content.as_ptr().addr() - TILES.as_ptr().addr() + 4;
+        let mut larger = TILES.to_vec();
+        larger[width] = 0x5a;
+        assert_eq!(canvas(&larger), Some((0x5a00 + 250, 170)));
+        if status(Format::Heic).is_ok() {
+            let refused = decode(&larger, Format::Heic, &crate::photo::decode::tests::wanted(8));
+            let reason = refused.err().unwrap().to_string();
+            assert!(reason.contains("megapixels"), "{reason}");
         }
     }
 

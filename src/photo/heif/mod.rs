@@ -41,13 +41,16 @@ pub(super) fn decode(
     };
     let file = Opened::new(lib, bytes).map_err(|failure| failure.reason(format))?;
     let size = file.size();
+    let canvas = grid::canvas(bytes).unwrap_or(size);
     wanted.check_size(size)?;
+    wanted.check_size(canvas)?;
     let metadata = || Metadata {
         exif: file.metadata(c"Exif", None).as_deref().and_then(super::exif_of_item),
         xmp: file.metadata(c"mime", Some(c"application/rdf+xml")),
         icc: file.profile(),
     };
-    let pixels = u64::from(size.0) * u64::from(size.1);
+    let pixels = [size, canvas].map(|(width, height)| u64::from(width) * u64::from(height));
+    let pixels = pixels[0].max(pixels[1]);
     if 3 * pixels > image_rs::WHOLE
         && let Some(raster) = by_tiles(&file, bytes, wanted)
     {
@@ -55,7 +58,7 @@ pub(super) fn decode(
     }
     // The codec's planes, what libheif makes of them, and the copy that leaves it.
     let _permit = wanted.room_for(12 * pixels)?;
-    let (image, size) = file.pixels().map_err(|failure| failure.reason(format))?;
+    let (image, size) = file.pixels(pixels).map_err(|failure| failure.reason(format))?;
     let orientation = Some(Orientation::NoTransforms);
     Ok(Raster::whole(image, size, metadata(), orientation))
 }
@@ -69,7 +72,8 @@ fn by_tiles(file: &Opened<'_>, bytes: &[u8], wanted: &Wanted<'_>) -> Option<Rast
     let _permit = wanted.room_for(bytes.len() as u64).ok()?;
     let Grid { columns, tiles, size, orientation, shown } = Grid::read(bytes)?;
     let shown = Opened::new(file.lib, &shown).ok()?;
-    let tile = |place: usize| shown.tile(tiles[place]).ok();
+    let most = u64::from(size.0) * u64::from(size.1);
+    let tile = |place: usize| shown.tile(tiles[place], most).ok();
     let (scale, image) = stream::tiles(size, columns, tiles.len(), tile, wanted)?;
     let (metadata, orientation) = (Metadata::default(), Some(orientation));
     Some(Raster { scale, ..Raster::whole(image, size, metadata, orientation) })
@@ -207,7 +211,7 @@ mod tests {
         assert_eq!((tiles.size, tiles.scale), ((250, 170), 0.2));
         let mut upright = tiles.image;
         upright.apply_orientation(tiles.orientation.unwrap());
-        let (whole, size) = file.pixels().ok().unwrap();
+        let (whole, size) = file.pixels(250 * 170).ok().unwrap();
         assert_eq!(size, (170, 250));
         let expected = stream::tests::in_blocks(&whole, &wanted);
         assert_eq!((upright.width(), upright.height()), (34, 50));

@@ -63,6 +63,11 @@ pub(in crate::photo) fn tiff<R: Read + Seek>(
         ChunkType::Tile => size.0.div_ceil(chunk_width),
     };
     let down = size.1.div_ceil(chunk_height);
+    // All chunks of a band are held at once.
+    let row = u64::from(chunk_width.min(size.0)) * u64::from(across);
+    let of_pixel = (channels * usize::from(bits).div_ceil(8)) as u64;
+    let band = row.saturating_mul(chunk_height.min(size.1).into()).saturating_mul(of_pixel);
+    let _permit = wanted.room_for(band).ok()?;
     for band in 0..down {
         let height = chunk_height.min(size.1 - band * chunk_height) as usize;
         let mut read = |plane: u32| -> Option<Vec<Chunk>> {

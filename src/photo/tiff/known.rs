@@ -9,7 +9,9 @@ use super::{Decoder, Meaning, Page, reason};
 use crate::photo::Unreadable;
 
 impl Page {
-    /// The file as the decoder knows it: bits in the usual order, and grey instead of palettes and Lab.
+    /// The file as the decoder knows it: bits in the usual order, grey instead of palettes and Lab, and sides that tiles
+    /// fill where they are compressed by LZW. It reads those at an edge by rows, and takes some of them for cut off where
+    /// a row ends in the middle of what a code stands for.
     pub(super) fn as_known<'a>(
         &self,
         bytes: &'a [u8],
@@ -35,22 +37,54 @@ impl Page {
             }
         }
         if matches!(self.meaning, Meaning::Palette(_) | Meaning::Lab { .. }) {
-            let at = photometric_at(bytes, decoder)
+            let grey = 1;
+            put(known.to_mut(), decoder, PHOTOMETRIC, grey)
                 .ok_or_else(|| Unreadable::damaged("its tags are cut off"))?;
-            let grey: u16 = 1;
-            let grey = match decoder.byte_order() {
-                ByteOrder::LittleEndian => grey.to_le_bytes(),
-                ByteOrder::BigEndian => grey.to_be_bytes(),
-            };
-            known.to_mut()[at..at + 2].copy_from_slice(&grey);
+        }
+        if self.is_lzw && decoder.get_chunk_type() == ChunkType::Tile {
+            let tile = decoder.chunk_dimensions();
+            for (tag, side, of_tile) in
+                [(WIDTH, self.size.0, tile.0), (HEIGHT, self.size.1, tile.1)]
+            {
+                if let Some(side) = side.checked_next_multiple_of(of_tile.max(1)) {
+                    // Where it has no room, the file is tried as it is.
+                    let _ = put(known.to_mut(), decoder, tag, side);
+                }
+            }
         }
         Ok(known)
     }
 }
 
-/// Where the first page says what its samples mean.
-fn photometric_at(bytes: &[u8], decoder: &mut Decoder<'_>) -> Option<usize> {
-    const PHOTOMETRIC: u16 = 262;
+const WIDTH: u16 = 256;
+const HEIGHT: u16 = 257;
+const PHOTOMETRIC: u16 = 262;
+
+/// Writes a number where the page that is being read has another; `None` where there is none, or no room.
+fn put(bytes: &mut [u8], decoder: &mut Decoder<'_>, tag: u16, number: u32) -> Option<()> {
+    let (kind, at) = value_at(bytes, decoder, tag)?;
+    let is_little = decoder.byte_order() == ByteOrder::LittleEndian;
+    match kind {
+        SHORT => {
+            let number = u16::try_from(number).ok()?;
+            let number = if is_little { number.to_le_bytes() } else { number.to_be_bytes() };
+            bytes.get_mut(at..at + 2)?.copy_from_slice(&number);
+        }
+        LONG => {
+            let number = if is_little { number.to_le_bytes() } else { number.to_be_bytes() };
+            bytes.get_mut(at..at + 4)?.copy_from_slice(&number);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Types of numbers.
+const SHORT: u16 = 3;
+const LONG: u16 = 4;
+
+/// The type and the place of a tag's value that lies in the directory of the page that is being read.
+fn value_at(bytes: &[u8], decoder: &mut Decoder<'_>, tag: u16) -> Option<(u16, usize)> {
     let (order, directory) = (decoder.byte_order(), decoder.ifd_pointer()?);
     let u16_of = |bytes: [u8; 2]| match order {
         ByteOrder::LittleEndian => u16::from_le_bytes(bytes),
@@ -61,7 +95,6 @@ fn photometric_at(bytes: &[u8], decoder: &mut Decoder<'_>) -> Option<usize> {
     let (first, step) = if number(2)? == 43 { (8, 20) } else { (2, 12) };
     let directory = usize::try_from(directory.0).ok()?;
     let entries = (directory.checked_add(first)?..bytes.len()).step_by(step).take(1 << 16);
-    let entry = entries.into_iter().find(|at| number(*at) == Some(PHOTOMETRIC))?;
-    let value = entry + step - if step == 20 { 8 } else { 4 };
-    bytes.get(value..value + 2).map(|_| value)
+    let entry = entries.into_iter().find(|at| number(*at) == Some(tag))?;
+    Some((number(entry + 2)?, entry + step - if step == 20 { 8 } else { 4 }))
 }

@@ -32,8 +32,12 @@ const FORMAT: &str = "TIFF";
 
 const XMP: Tag = Tag::Unknown(700);
 
-/// `Compression` of JPEG in TIFF.
+/// `Compression`.
+const LZW: u16 = 5;
 const JPEG: u16 = 7;
+
+/// What GDAL writes there is where nothing was measured: a number as text.
+const NO_DATA: Tag = Tag::Unknown(42_113);
 
 /// CMYK and alpha; of more, a satellite knows the meaning.
 const MAX_CHANNELS: usize = 5;
@@ -47,11 +51,14 @@ struct Page {
     bits: u8,
     planes_apart: bool,
     bits_reversed: bool,
+    is_lzw: bool,
     meaning: Meaning,
     alpha: Option<Alpha>,
     is_float: bool,
     /// Which numbers are black and white, of floating ones.
     range: (f32, f32),
+    /// Which number stands where nothing was measured.
+    no_data: Option<f32>,
 }
 
 /// Decodes the first page, or of what is very large every few pixels' average.
@@ -92,7 +99,7 @@ pub(super) fn decode(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Raster, Unread
     // The samples as they come and in 8 bits, and the 8-bit RGB that is made of them.
     let _permit = wanted.room_for(total + pixels * (channels as u64 + 3))?;
     if page.is_float && page.meaning == Meaning::Grey {
-        page.range = range(&mut decoder, page.range)?;
+        page.range = range(&mut decoder, &page, channels)?;
     }
     let samples = samples(&mut decoder, &page, channels)?;
     let image = page.picture(&samples, channels, &mut metadata);
@@ -213,23 +220,65 @@ impl Page {
             Meaning::Palette(_) => Meaning::Palette(numbers(Tag::ColorMap, 0)?),
             other => other,
         };
+        let no_data = decoder.get_tag_ascii_string(NO_DATA).ok();
+        let no_data = no_data.and_then(|text| text.trim_matches(['\0', ' ']).parse().ok());
         Ok(Self {
             size,
             bits: bits as u8,
             planes_apart: planes == 2,
             bits_reversed: order == 2 && compression != JPEG,
+            is_lzw: compression == LZW,
             meaning,
             alpha,
             is_float: format == FLOAT,
             range: (0.0, 1.0),
+            no_data,
         })
     }
 }
 
-/// All samples in 8 bits, those of a pixel side by side. Chunks are put together here: the crate's own
-/// way panics on planes of tiles that reach beyond the picture.
-fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Vec<u8>, Unreadable> {
-    let (width, height) = (page.size.0 as usize, page.size.1 as usize);
+/// A strip or tile as it was read, and where it lies.
+struct Chunk {
+    read: DecodingResult,
+    plane: usize,
+    left: usize,
+    top: usize,
+    /// Pixels of a row, and samples of each.
+    columns: usize,
+    together: usize,
+}
+
+impl Chunk {
+    /// Which of its pixel's samples the one at a place is.
+    fn sample(&self, at: usize) -> usize {
+        self.plane + at % self.together
+    }
+
+    /// Its rows of pixels within the picture, each with the place of its first pixel; `samples` are all it has.
+    fn rows<'a, T>(
+        &self,
+        samples: &'a [T],
+        (width, height): (u32, u32),
+    ) -> impl Iterator<Item = (usize, &'a [T])> {
+        let row = (self.columns * self.together).max(1);
+        let within = self.columns.min((width as usize).saturating_sub(self.left)) * self.together;
+        let first = (self.top * width as usize) + self.left;
+        samples
+            .chunks_exact(row)
+            .take((height as usize).saturating_sub(self.top))
+            .enumerate()
+            .map(move |(y, line)| (first + y * width as usize, &line[..within]))
+    }
+}
+
+/// Reads one strip or tile after the other. They are put together here: the crate's own way panics on planes of tiles
+/// that reach beyond the picture.
+fn each_chunk(
+    decoder: &mut Decoder<'_>,
+    page: &Page,
+    channels: usize,
+    mut take: impl FnMut(Chunk) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let across = match decoder.get_chunk_type() {
         ChunkType::Strip => 1,
@@ -237,41 +286,58 @@ fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Ve
     };
     let (planes, together) = if page.planes_apart { (channels, 1) } else { (1, channels) };
     let down = page.size.1.div_ceil(chunk_height);
-    let mut samples = vec![0; width * height * channels];
     for plane in 0..planes {
         for (row, column) in (0..down).flat_map(|row| (0..across).map(move |column| (row, column)))
         {
             let chunk = (plane as u32 * down + row) * across + column;
             let read = decoder.read_chunk(chunk).map_err(reason)?;
             let columns = decoder.chunk_data_dimensions(chunk).0 as usize;
-            let eight_bits = page.eight_bits(read, columns * together)?;
             let left = column as usize * chunk_width as usize;
-            let rows = eight_bits.chunks_exact((columns * together).max(1));
-            for (line, y) in rows.zip(row as usize * chunk_height as usize..height) {
-                for (x, pixel) in (left..width).zip(line.chunks_exact(together)) {
-                    let at = (y * width + x) * channels + plane;
-                    samples[at..at + together].copy_from_slice(pixel);
-                }
-            }
+            let top = row as usize * chunk_height as usize;
+            take(Chunk { read, plane, left, top, columns, together })?;
         }
     }
+    Ok(())
+}
+
+/// All samples in 8 bits, those of a pixel side by side.
+fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Vec<u8>, Unreadable> {
+    let mut samples = vec![0; page.size.0 as usize * page.size.1 as usize * channels];
+    each_chunk(decoder, page, channels, |mut chunk| {
+        let read = std::mem::replace(&mut chunk.read, DecodingResult::U8(Vec::new()));
+        let eight_bits = page.eight_bits(read, &chunk)?;
+        for (first, line) in chunk.rows(&eight_bits, page.size) {
+            let pixels = samples[first * channels..].chunks_exact_mut(channels);
+            for (pixel, part) in pixels.zip(line.chunks_exact(chunk.together)) {
+                pixel[chunk.plane..chunk.plane + chunk.together].copy_from_slice(part);
+            }
+        }
+        Ok(())
+    })?;
     Ok(samples)
 }
 
 /// From the least to the greatest number where not all are light from 0 to 1, but heights, depths or counts.
-fn range(decoder: &mut Decoder<'_>, light: (f32, f32)) -> Result<(f32, f32), Unreadable> {
-    let mut range = (f32::INFINITY, f32::NEG_INFINITY);
-    let chunks = match decoder.get_chunk_type() {
-        ChunkType::Strip => decoder.strip_count(),
-        ChunkType::Tile => decoder.tile_count(),
-    };
-    for chunk in 0..chunks.map_err(reason)? {
-        let numbers = floats(decoder.read_chunk(chunk).map_err(reason)?).unwrap_or_default();
-        // What is not a number is no measurement, either.
-        for number in numbers.into_iter().filter(|number| number.is_finite()) {
-            range = (range.0.min(number), range.1.max(number));
+fn range(
+    decoder: &mut Decoder<'_>,
+    page: &Page,
+    channels: usize,
+) -> Result<(f32, f32), Unreadable> {
+    let (light, mut range) = (page.range, (f32::INFINITY, f32::NEG_INFINITY));
+    each_chunk(decoder, page, channels, |mut chunk| {
+        let read = std::mem::replace(&mut chunk.read, DecodingResult::U8(Vec::new()));
+        let numbers = floats(read).unwrap_or_default();
+        for (_, line) in chunk.rows(&numbers, page.size) {
+            for (at, number) in line.iter().enumerate() {
+                // What is not a number is no measurement, either, nor what is next to the greatest there is.
+                let is_measured = number.abs() < 1e38 && Some(*number) != page.no_data;
+                if is_measured && !page.is_alpha(chunk.sample(at)) {
+                    range = (range.0.min(*number), range.1.max(*number));
+                }
+            }
         }
-    }
+        Ok(())
+    })?;
     let is_light = range.0 >= light.0 && range.1 <= light.1;
     Ok(if is_light || range.0 >= range.1 { light } else { range })
 }
@@ -295,8 +361,14 @@ impl Page {
             && self.alpha != Some(Alpha::Associated)
     }
 
-    /// A chunk's samples, `row` of them in each row, in 8 bits; a palette's as they are.
-    fn eight_bits(&self, read: DecodingResult, row: usize) -> Result<Vec<u8>, Unreadable> {
+    /// Whether a pixel's sample of this number is alpha.
+    fn is_alpha(&self, sample: usize) -> bool {
+        self.alpha.is_some() && sample == self.meaning.samples()
+    }
+
+    /// What was read of a chunk in 8 bits; a palette's samples as they are.
+    fn eight_bits(&self, read: DecodingResult, chunk: &Chunk) -> Result<Vec<u8>, Unreadable> {
+        let row = chunk.columns * chunk.together;
         Ok(match read {
             DecodingResult::U8(samples) if self.bits == 8 => samples,
             DecodingResult::U8(packed) => {
@@ -313,10 +385,13 @@ impl Page {
             }
             other => {
                 let unknown = || rare(format!("{} of {} bits", self.meaning.name(), self.bits));
-                let (black, white) = self.range;
-                // Casting clamps.
-                let byte = |v: f32| ((v - black) / (white - black) * 255.0).round() as u8;
-                floats(other).ok_or_else(unknown)?.into_iter().map(byte).collect()
+                let byte = |(at, number): (usize, f32)| {
+                    let is_alpha = self.is_alpha(chunk.sample(at));
+                    let (black, white) = if is_alpha { (0.0, 1.0) } else { self.range };
+                    // Casting clamps.
+                    ((number - black) / (white - black) * 255.0).round() as u8
+                };
+                floats(other).ok_or_else(unknown)?.into_iter().enumerate().map(byte).collect()
             }
         })
     }

@@ -214,6 +214,20 @@ fn planes_of_tiles_may_reach_beyond_the_picture() {
 }
 
 #[test]
+fn tiles_of_lzw_may_reach_beyond_the_picture() {
+    // Of a tile of 16 x 16: of its pixels number i, where half of its square is odd, is white. By the encoder of TIFF 6.0.
+    let tile = b"\x80\x00\x20\x50\x38\x24\x16\x0d\x07\x84\x42\x61\x50\xb8\x64\x36\x1d\x0f\x88\x44\x62\x51\x38\xa4\x56\x2d\x03\x80\x80";
+    let tags: &[(u16, &[u16])] =
+        &[(BITS, &[8]), (COMPRESSION, &[5]), (PHOTOMETRIC, &[1]), (322, &[16]), (323, &[16])];
+    for is_big in [false, true] {
+        let pixels = decoded_of(14, file(14, tags, &[tile], is_big)).unwrap();
+        let number = |at: usize| 16 * (at / 14) + at % 14;
+        let expected = (0..14 * 14).map(|at| if number(at).pow(2) / 2 % 2 == 1 { 255 } else { 0 });
+        assert_eq!(pixels, expected.flat_map(|value| [value; 3]).collect::<Vec<u8>>());
+    }
+}
+
+#[test]
 fn planes_are_averaged_as_pixels_are() {
     let side: u16 = 24;
     let pixels: Vec<u8> = (0..24 * 24 * 3u32).map(|i| (i * 7 % 256) as u8).collect();
@@ -327,6 +341,42 @@ fn numbers_that_are_no_light_span_from_the_least_to_the_greatest() {
     let whole = |share: f64| (share * f64::from(u32::MAX)) as u32;
     let deep = [whole(0.0), whole(0.2), whole(0.4), whole(1.0)];
     assert_eq!(decoded::<colortype::Gray32>(&deep), light);
+}
+
+#[test]
+fn what_stands_for_nothing_measured_is_no_height() {
+    const NO_DATA: u16 = 42_113;
+    let of = |numbers: [f32; 4], no_data: &[u16]| {
+        let data = numbers.map(f32::to_le_bytes).concat();
+        let kinds: &[(u16, &[u16])] = &[(BITS, &[32]), (PHOTOMETRIC, &[1]), (SAMPLE_FORMAT, &[3])];
+        let mut bytes = file(2, &[kinds, &[(NO_DATA, no_data)]].concat(), &[&data], false);
+        // A text of one byte a letter.
+        let tag = [&NO_DATA.to_le_bytes()[..], &3u16.to_le_bytes()].concat();
+        let at = memchr::memmem::rfind(&bytes, &tag).unwrap();
+        bytes[at + 2] = 2;
+        bytes[at + 4] = 2 * no_data.len() as u8;
+        decoded_of(2, bytes).unwrap()
+    };
+    let text = [*b"-9", *b"99", *b"9\0"].map(u16::from_le_bytes);
+    assert_eq!(of([100.0, 200.0, -9999.0, 600.0], &text), grey([0, 51, 0, 255]));
+    // The least number there is, without a word of it.
+    let none = [*b"no", *b"ne", *b"\0\0"].map(u16::from_le_bytes);
+    assert_eq!(of([100.0, 200.0, f32::MIN, 600.0], &none), grey([0, 51, 0, 255]));
+}
+
+#[test]
+fn alpha_beside_heights_is_none() {
+    let numbers = [100.0f32, 1.0, 200.0, 1.0, 350.0, 0.0, 600.0, 0.5];
+    let tags: &[(u16, &[u16])] = &[
+        (BITS, &[32, 32]),
+        (PHOTOMETRIC, &[1]),
+        (SAMPLES, &[2]),
+        (EXTRA, &[2]),
+        (SAMPLE_FORMAT, &[3, 3]),
+    ];
+    let data = numbers.map(f32::to_le_bytes).concat();
+    // Over white.
+    assert_eq!(decoded(tags, &[&data]).unwrap(), grey([0, 51, 255, 255]));
 }
 
 #[test]

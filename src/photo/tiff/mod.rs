@@ -237,9 +237,8 @@ impl Page {
     }
 }
 
-/// A strip or tile as it was read, and where it lies.
+/// Where a strip or tile lies.
 struct Chunk {
-    read: DecodingResult,
     plane: usize,
     left: usize,
     top: usize,
@@ -277,7 +276,7 @@ fn each_chunk(
     decoder: &mut Decoder<'_>,
     page: &Page,
     channels: usize,
-    mut take: impl FnMut(Chunk) -> Result<(), Unreadable>,
+    mut take: impl FnMut(&Chunk, DecodingResult) -> Result<(), Unreadable>,
 ) -> Result<(), Unreadable> {
     let (chunk_width, chunk_height) = decoder.chunk_dimensions();
     let across = match decoder.get_chunk_type() {
@@ -294,7 +293,7 @@ fn each_chunk(
             let columns = decoder.chunk_data_dimensions(chunk).0 as usize;
             let left = column as usize * chunk_width as usize;
             let top = row as usize * chunk_height as usize;
-            take(Chunk { read, plane, left, top, columns, together })?;
+            take(&Chunk { plane, left, top, columns, together }, read)?;
         }
     }
     Ok(())
@@ -303,9 +302,8 @@ fn each_chunk(
 /// All samples in 8 bits, those of a pixel side by side.
 fn samples(decoder: &mut Decoder<'_>, page: &Page, channels: usize) -> Result<Vec<u8>, Unreadable> {
     let mut samples = vec![0; page.size.0 as usize * page.size.1 as usize * channels];
-    each_chunk(decoder, page, channels, |mut chunk| {
-        let read = std::mem::replace(&mut chunk.read, DecodingResult::U8(Vec::new()));
-        let eight_bits = page.eight_bits(read, &chunk)?;
+    each_chunk(decoder, page, channels, |chunk, read| {
+        let eight_bits = page.eight_bits(read, chunk)?;
         for (first, line) in chunk.rows(&eight_bits, page.size) {
             let pixels = samples[first * channels..].chunks_exact_mut(channels);
             for (pixel, part) in pixels.zip(line.chunks_exact(chunk.together)) {
@@ -324,8 +322,7 @@ fn range(
     channels: usize,
 ) -> Result<(f32, f32), Unreadable> {
     let (light, mut range) = (page.range, (f32::INFINITY, f32::NEG_INFINITY));
-    each_chunk(decoder, page, channels, |mut chunk| {
-        let read = std::mem::replace(&mut chunk.read, DecodingResult::U8(Vec::new()));
+    each_chunk(decoder, page, channels, |chunk, read| {
         let numbers = floats(read).unwrap_or_default();
         for (_, line) in chunk.rows(&numbers, page.size) {
             for (at, number) in line.iter().enumerate() {
